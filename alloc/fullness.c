@@ -1,0 +1,72 @@
+/* zmem
+ * Copyright The zmem authors
+ * SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Doubly linked lists of zspages by index; see fullness.h.
+ */
+
+#include <config.h>
+
+#include <string.h>
+
+#include "fullness.h"
+
+void
+fullness_init (struct fullness_lists *lists)
+{
+  memset (lists, 0, sizeof *lists);
+  for (unsigned g = 0; g < NR_FULLNESS_GROUPS; g++)
+    lists->head[g] = ZSPAGE_NONE;
+}
+
+void
+fullness_insert (struct fullness_lists *lists, struct zspage *zspages,
+                 zspage_idx idx, const struct size_class *class)
+{
+  struct zspage *zspage = &zspages[idx];
+  const unsigned group = fullness_group (zspage->nr_inuse, class->nr_objects);
+
+  zspage->group = group;
+  zspage->prev = ZSPAGE_NONE;
+  zspage->next = lists->head[group];
+  if (zspage->next != ZSPAGE_NONE)
+    zspages[zspage->next].prev = idx;
+  lists->head[group] = idx;
+  lists->nr_zspages[group]++;
+}
+
+void
+fullness_remove (struct fullness_lists *lists, struct zspage *zspages,
+                 zspage_idx idx)
+{
+  const struct zspage *zspage = &zspages[idx];
+
+  if (zspage->next != ZSPAGE_NONE)
+    zspages[zspage->next].prev = zspage->prev;
+  if (zspage->prev != ZSPAGE_NONE)
+    zspages[zspage->prev].next = zspage->next;
+  else
+    lists->head[zspage->group] = zspage->next;
+  lists->nr_zspages[zspage->group]--;
+}
+
+void
+fullness_update (struct fullness_lists *lists, struct zspage *zspages,
+                 zspage_idx idx, const struct size_class *class)
+{
+  const struct zspage *zspage = &zspages[idx];
+
+  if (fullness_group (zspage->nr_inuse, class->nr_objects) != zspage->group) {
+    fullness_remove (lists, zspages, idx);
+    fullness_insert (lists, zspages, idx, class);
+  }
+}
+
+zspage_idx
+fullness_fullest_with_room (const struct fullness_lists *lists)
+{
+  for (int g = FULLNESS_FULL - 1; g >= 0; g--)
+    if (lists->head[g] != ZSPAGE_NONE)
+      return lists->head[g];
+  return ZSPAGE_NONE;
+}

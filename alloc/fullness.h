@@ -1,0 +1,47 @@
+/* zmem
+ * Copyright The zmem authors
+ * SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Fullness groups: the zspages of a class in lists by how full they are.
+ *
+ * Allocation takes from the fullest that has room, so that the emptiest
+ * have a chance to become empty (and the compactor little to do).
+ * Guard: the class's lock.
+ */
+
+#ifndef ZMEM_FULLNESS_H
+#define ZMEM_FULLNESS_H
+
+#include "zspage.h"
+
+#define FULLNESS_FULL (NR_FULLNESS_GROUPS - 1)
+
+struct fullness_lists {
+  zspage_idx head[NR_FULLNESS_GROUPS];
+  uint32_t nr_zspages[NR_FULLNESS_GROUPS];
+};
+
+static inline unsigned
+fullness_group (unsigned nr_inuse, unsigned nr_objects)
+{
+  assert (nr_inuse >= 1 && nr_inuse <= nr_objects);
+  if (nr_inuse == nr_objects)
+    return FULLNESS_FULL;
+  return (nr_inuse * 8 - 1) / nr_objects;
+}
+
+extern void fullness_init (struct fullness_lists *lists);
+/* Put a zspage into the list of its nr_inuse, and take it out again. */
+extern void fullness_insert (struct fullness_lists *lists,
+                             struct zspage *zspages, zspage_idx idx,
+                             const struct size_class *class);
+extern void fullness_remove (struct fullness_lists *lists,
+                             struct zspage *zspages, zspage_idx idx);
+/* nr_inuse changed: move it if its group did. */
+extern void fullness_update (struct fullness_lists *lists,
+                             struct zspage *zspages, zspage_idx idx,
+                             const struct size_class *class);
+/* The fullest zspage that has room, or ZSPAGE_NONE. */
+extern zspage_idx fullness_fullest_with_room (const struct fullness_lists *);
+
+#endif /* ZMEM_FULLNESS_H */

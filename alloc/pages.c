@@ -1,0 +1,254 @@
+/* zmem
+ * Copyright The zmem authors
+ * SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Pages: the only caller of mmap, madvise and their kind.  The contract is
+ * in pages.h; what each way of touching and purging costs, and why the
+ * memory is anonymous, in docs/ALLOCATOR.
+ *
+ * Pages are made resident with MADV_POPULATE_WRITE, not by touching them:
+ * a batch costs one system call, and where the system has no memory (a
+ * cgroup's limit, say) the call fails with ENOMEM where a touch would have
+ * called the out-of-memory killer.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "pages.h"
+
+#ifndef MADV_POPULATE_WRITE     /* Linux 5.14 */
+#define MADV_POPULATE_WRITE 23
+#endif
+#ifndef MADV_DONTNEED_LOCKED    /* Linux 5.18 */
+#define MADV_DONTNEED_LOCKED 24
+#endif
+
+static int
+anonymous_reserve (struct pages *pages, size_t bytes, void **addr)
+{
+  void *p = mmap (NULL, bytes, PROT_NONE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+  (void) pages;
+  if (p == MAP_FAILED)
+    return -errno;
+  *addr = p;
+  return 0;
+}
+
+/* Memory that was locked before the fork (nbdkit --swap) is still marked
+ * so, or a future mapping would be: mprotect would then make the whole
+ * range resident.  Hence unlock first; memlock.c locks again, on fault.
+ */
+static int
+anonymous_activate (struct pages *pages, void *addr, size_t bytes)
+{
+  (void) pages;
+  munlock (addr, bytes);
+  if (mprotect (addr, bytes, PROT_READ | PROT_WRITE) == -1)
+    return -errno;
+  /* Advice: a kernel built without huge pages or dumps refuses it, and
+   * then there is nothing to advise against.
+   */
+  madvise (addr, bytes, MADV_NOHUGEPAGE);
+  madvise (addr, bytes, MADV_DONTDUMP);
+  return 0;
+}
+
+/* A kernel before 5.14: write to each page.  They are not resident yet, so
+ * what is written is what they hold.
+ */
+static void
+touch_each_page (void *addr, size_t bytes)
+{
+  for (size_t i = 0; i < bytes; i += PAGE_BYTES)
+    ((volatile char *) addr)[i] = 0;
+}
+
+static int
+anonymous_populate (struct pages *pages, void *addr, size_t bytes)
+{
+  (void) pages;
+  for (;;) {
+    if (madvise (addr, bytes, MADV_POPULATE_WRITE) == 0)
+      return 0;
+    if (errno == EINVAL) {
+      touch_each_page (addr, bytes);
+      return 0;
+    }
+    if (errno != EINTR && errno != EAGAIN)
+      return -ENOMEM;
+  }
+}
+
+static int
+anonymous_purge (struct pages *pages, void *addr, size_t bytes)
+{
+  (void) pages;
+  if (madvise (addr, bytes, MADV_DONTNEED) == 0 ||
+      (errno == EINVAL &&
+       madvise (addr, bytes, MADV_DONTNEED_LOCKED) == 0))
+    return 0;
+  return -errno;
+}
+
+static void
+anonymous_release (struct pages *pages, void *addr, size_t bytes)
+{
+  (void) pages;
+  if (munmap (addr, bytes) == -1)
+    abort ();                   /* only a wrong address can do that */
+}
+
+const struct pages_ops pages_anonymous = {
+  .reserve = anonymous_reserve,
+  .activate = anonymous_activate,
+  .populate = anonymous_populate,
+  .purge = anonymous_purge,
+  .release = anonymous_release,
+};
+
+void
+pages_init (struct pages *pages, const struct pages_ops *ops,
+            uint64_t limit_bytes)
+{
+  pages->ops = ops;
+  atomic_init (&pages->held, 0);
+  atomic_init (&pages->highest, 0);
+  atomic_init (&pages->limit, limit_bytes);
+  atomic_init (&pages->nr_populates, 0);
+  atomic_init (&pages->nr_purges, 0);
+}
+
+static void
+raise_highest (struct pages *pages, uint64_t held)
+{
+  uint64_t highest =
+    atomic_load_explicit (&pages->highest, memory_order_relaxed);
+
+  while (held > highest &&
+         !atomic_compare_exchange_weak (&pages->highest, &highest, held))
+    ;
+}
+
+int
+pages_charge_foreign (struct pages *pages, uint64_t bytes)
+{
+  uint64_t held = atomic_load (&pages->held);
+
+  do {
+    const uint64_t limit = atomic_load (&pages->limit);
+
+    if (held > limit || bytes > limit - held)
+      return -ENOSPC;
+  } while (!atomic_compare_exchange_weak (&pages->held, &held, held + bytes));
+  raise_highest (pages, held + bytes);
+  return 0;
+}
+
+void
+pages_uncharge (struct pages *pages, uint64_t bytes)
+{
+  atomic_fetch_sub (&pages->held, bytes);
+}
+
+void
+pages_uncharge_foreign (struct pages *pages, uint64_t bytes)
+{
+  pages_uncharge (pages, bytes);
+}
+
+int
+pages_reserve (struct pages *pages, size_t bytes, void **addr)
+{
+  return pages->ops->reserve (pages, pages_round_up (bytes), addr);
+}
+
+int
+pages_activate (struct pages *pages, void *addr, size_t bytes)
+{
+  return pages->ops->activate (pages, addr, pages_round_up (bytes));
+}
+
+void
+pages_release (struct pages *pages, void *addr, size_t bytes)
+{
+  pages->ops->release (pages, addr, pages_round_up (bytes));
+}
+
+int
+pages_populate (struct pages *pages, void *addr, size_t bytes)
+{
+  int r = pages_charge_foreign (pages, bytes);
+
+  if (r < 0)
+    return r;
+  r = pages->ops->populate (pages, addr, bytes);
+  if (r < 0) {
+    pages->ops->purge (pages, addr, bytes);
+    pages_uncharge (pages, bytes);
+    return r;
+  }
+  atomic_fetch_add_explicit (&pages->nr_populates, 1, memory_order_relaxed);
+  return 0;
+}
+
+int
+pages_purge (struct pages *pages, void *addr, size_t bytes)
+{
+  const int r = pages->ops->purge (pages, addr, bytes);
+
+  if (r < 0)
+    return r;
+  pages_uncharge (pages, bytes);
+  atomic_fetch_add_explicit (&pages->nr_purges, 1, memory_order_relaxed);
+  return 0;
+}
+
+int
+grown_array_reserve (struct pages *pages, struct grown_array *array,
+                     size_t elem_bytes, size_t nr_max)
+{
+  array->elem_bytes = elem_bytes;
+  array->nr_max = nr_max;
+  array->touched_bytes = 0;
+  array->base = NULL;
+  return pages_reserve (pages, elem_bytes * nr_max, &array->base);
+}
+
+int
+grown_array_activate (struct pages *pages, struct grown_array *array)
+{
+  return pages_activate (pages, array->base,
+                         array->elem_bytes * array->nr_max);
+}
+
+int
+grown_array_touch (struct pages *pages, struct grown_array *array,
+                   size_t index)
+{
+  const size_t end = pages_round_up ((index + 1) * array->elem_bytes);
+  int r;
+
+  if (end <= array->touched_bytes)
+    return 0;
+  r = pages_populate (pages, (char *) array->base + array->touched_bytes,
+                      end - array->touched_bytes);
+  if (r == 0)
+    array->touched_bytes = end;
+  return r;
+}
+
+void
+grown_array_release (struct pages *pages, struct grown_array *array)
+{
+  if (array->base == NULL)
+    return;
+  pages_uncharge (pages, array->touched_bytes);
+  pages_release (pages, array->base, array->elem_bytes * array->nr_max);
+  array->base = NULL;
+}

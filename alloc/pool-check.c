@@ -1,0 +1,139 @@
+/* zmem
+ * Copyright The zmem authors
+ * SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Validators: what the heads of zspage.h and fullness.h claim, recounted.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "pool-check.h"
+#include "pool-private.h"
+
+struct checker {
+  struct pool *pool;
+  char *error;
+  size_t error_bytes;
+  uint64_t nr_zspages;
+  uint64_t nr_touched_pages;
+};
+
+static int __attribute__ ((format (printf, 2, 3)))
+fail (struct checker *checker, const char *fmt, ...)
+{
+  va_list args;
+
+  va_start (args, fmt);
+  vsnprintf (checker->error, checker->error_bytes, fmt, args);
+  va_end (args);
+  return -EIO;
+}
+
+static int
+check_zspage (struct checker *checker, zspage_idx idx, unsigned class_idx,
+              unsigned group)
+{
+  const struct zspage *zspage = pool_zspage (checker->pool, idx);
+  const struct size_class *class =
+    &checker->pool->table->classes[class_idx];
+  unsigned nr_inuse = 0;
+
+  if (zspage->class_idx != class_idx || zspage->group != group)
+    return fail (checker, "zspage %u: class %u group %u in the list of %u %u",
+                 idx, zspage->class_idx, zspage->group, class_idx, group);
+  for (unsigned slot = 0; slot < side_table_words (class) * 64; slot++) {
+    if (!zspage_slot_inuse (zspage, slot))
+      continue;
+    nr_inuse++;
+    if (slot >= class->nr_objects ||
+        zspage_pages_for_slot (class, slot) > zspage->nr_touched)
+      return fail (checker, "zspage %u: slot %u in use past its %u pages",
+                   idx, slot, zspage->nr_touched);
+  }
+  if (nr_inuse != zspage->nr_inuse || nr_inuse == 0)
+    return fail (checker, "zspage %u: %u slots in use, it says %u",
+                 idx, nr_inuse, zspage->nr_inuse);
+  if (fullness_group (nr_inuse, class->nr_objects) != group)
+    return fail (checker, "zspage %u: %u in use of %u is not group %u",
+                 idx, nr_inuse, class->nr_objects, group);
+  for (unsigned word = 0; word < zspage->first_free_word; word++)
+    if (zspage->inuse_bits[word] != UINT64_MAX)
+      return fail (checker, "zspage %u: free slot below word %u",
+                   idx, zspage->first_free_word);
+  return 0;
+}
+
+static int
+check_class (struct checker *checker, unsigned class_idx)
+{
+  const struct class_state *state = &checker->pool->classes[class_idx];
+  uint64_t nr_inuse = 0, nr_touched = 0;
+
+  for (unsigned g = 0; g < NR_FULLNESS_GROUPS; g++) {
+    uint32_t nr = 0;
+    zspage_idx prev = ZSPAGE_NONE;
+
+    for (zspage_idx idx = state->lists.head[g]; idx != ZSPAGE_NONE;
+         idx = pool_zspage (checker->pool, idx)->next) {
+      const struct zspage *zspage = pool_zspage (checker->pool, idx);
+      const int r = check_zspage (checker, idx, class_idx, g);
+
+      if (r < 0)
+        return r;
+      if (zspage->prev != prev)
+        return fail (checker, "zspage %u: its prev is %u, not %u", idx,
+                     zspage->prev, prev);
+      prev = idx;
+      nr++;
+      nr_inuse += zspage->nr_inuse;
+      nr_touched += zspage->nr_touched;
+    }
+    if (nr != state->lists.nr_zspages[g])
+      return fail (checker, "class %u group %u: %u zspages, it says %u",
+                   class_idx, g, nr, state->lists.nr_zspages[g]);
+    checker->nr_zspages += nr;
+  }
+  if (nr_inuse != state->nr_inuse || nr_touched != state->nr_touched_pages)
+    return fail (checker, "class %u: %lu objects in %lu pages, it says %lu "
+                 "in %lu", class_idx, (unsigned long) nr_inuse,
+                 (unsigned long) nr_touched, (unsigned long) state->nr_inuse,
+                 (unsigned long) state->nr_touched_pages);
+  checker->nr_touched_pages += nr_touched;
+  return 0;
+}
+
+int
+pool_check (struct pool *pool, char *error, size_t error_bytes)
+{
+  struct checker checker = {
+    .pool = pool, .error = error, .error_bytes = error_bytes
+  };
+  uint64_t nr_free = 0;
+
+  for (unsigned i = 0; i < pool->table->nr_classes; i++) {
+    const int r = check_class (&checker, i);
+
+    if (r < 0)
+      return r;
+  }
+  for (zspage_idx idx = pool->free_head; idx != ZSPAGE_NONE;
+       idx = pool_zspage (pool, idx)->next) {
+    nr_free++;
+    checker.nr_touched_pages += pool_zspage (pool, idx)->nr_touched;
+  }
+  if (checker.nr_zspages + nr_free != pool->nr_bumped ||
+      checker.nr_zspages != atomic_load (&pool->nr_inuse_zspages))
+    return fail (&checker, "%lu zspages in lists and %lu free, of %u used",
+                 (unsigned long) checker.nr_zspages, (unsigned long) nr_free,
+                 pool->nr_bumped);
+  if (checker.nr_touched_pages * PAGE_BYTES !=
+      atomic_load (&pool->resident_bytes))
+    return fail (&checker, "%lu touched pages, resident_bytes says %lu",
+                 (unsigned long) checker.nr_touched_pages,
+                 (unsigned long) atomic_load (&pool->resident_bytes));
+  return 0;
+}
