@@ -1,0 +1,223 @@
+/* zmem
+ * Copyright The zmem authors
+ * SPDX-License-Identifier: BSD-3-Clause
+ *
+ * One block; see block.h.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+#include <string.h>
+
+#include "block.h"
+#include "same-filled.h"
+
+void
+block_prepare (struct context *context, unsigned scratch_idx,
+               const void *data, struct prepared *prepared)
+{
+  const bool repeats = block_repeats_8_bytes (data);
+  uint32_t pattern;
+
+  if (repeats && block_repeats_4_bytes (data, &pattern)) {
+    prepared->entry = entry_same (pattern);
+    return;
+  }
+  prepared->entry = entry_hole ();
+  context_encode (context, scratch_idx, data, repeats, &prepared->payload);
+}
+
+static entry_t
+object_entry (zs_loc loc, const struct payload *payload)
+{
+  if (payload->codec == CODEC_RAW)
+    return entry_object_raw (loc, payload->checksum);
+  return entry_object_encoded (loc, payload->codec, payload->bytes);
+}
+
+int
+block_place (struct store *store, uint64_t blkno, struct prepared *prepared)
+{
+  const struct payload *payload = &prepared->payload;
+  zs_loc loc;
+  int r;
+
+  if (entry_kind (prepared->entry) == ENTRY_SAME)
+    return 0;
+  r = pool_alloc (store->pool, payload->bytes, blkno, &loc);
+  if (r < 0)
+    return r;
+  memcpy (pool_borrow (store->pool, loc), payload->data, payload->bytes);
+  prepared->entry = object_entry (loc, payload);
+  return 0;
+}
+
+int
+block_publish (struct store *store, struct group_stripe *stripe,
+               uint64_t blkno, entry_t new, entry_t *old)
+{
+  int r;
+
+  ASSERT_LOCKED (&stripe->lock);
+  *old = block_table_load (&store->table, blkno);
+  r = block_table_publish (&store->table, blkno, *old, new);
+  if (r == 0)
+    group_account (stripe, *old, new);
+  return r;
+}
+
+void
+block_drop (struct store *store, entry_t entry)
+{
+  if (entry_kind (entry) == ENTRY_OBJECT)
+    pool_free (store->pool, entry_loc (entry));
+}
+
+int
+block_overwrite_slot (struct store *store, struct group_stripe *stripe,
+                      uint64_t blkno, const struct prepared *prepared)
+{
+  const struct payload *payload = &prepared->payload;
+  const entry_t old = block_table_load (&store->table, blkno);
+
+  ASSERT_LOCKED (&stripe->lock);
+  if (entry_kind (old) != ENTRY_OBJECT ||
+      pool_slot_bytes (store->pool, entry_loc (old)) < payload->bytes)
+    return -ENOSPC;
+  /* A raw entry's location counts in whole pages. */
+  if (payload->codec == CODEC_RAW &&
+      pool_slot_bytes (store->pool, entry_loc (old)) != BLOCK_BYTES)
+    return -ENOSPC;
+
+  const entry_t bounced = object_entry (store->bounce, payload);
+  const entry_t new = object_entry (entry_loc (old), payload);
+
+  LOCK_FOR_SCOPE (&store->bounce_lock);
+  memcpy (pool_borrow (store->pool, store->bounce), payload->data,
+          payload->bytes);
+  block_table_publish (&store->table, blkno, old, bounced);
+  memcpy (pool_borrow (store->pool, entry_loc (old)), payload->data,
+          payload->bytes);
+  block_table_publish (&store->table, blkno, bounced, new);
+  group_account (stripe, old, new);
+  group_count (stripe, COUNT_IN_PLACE_WRITES, 1);
+  return 0;
+}
+
+static int
+load_object (struct store *store, struct group_stripe *stripe,
+             struct context *context, entry_t entry, void *buf)
+{
+  const enum codec_id codec = entry_codec (entry);
+  const int r =
+    payload_decode (context, codec,
+                    pool_borrow (store->pool, entry_loc (entry)),
+                    entry_payload_bytes (entry),
+                    codec == CODEC_RAW ? entry_raw_checksum (entry) : 0, buf);
+
+  if (r == -EIO)
+    group_count (stripe, COUNT_CHECKSUM_FAILURES, 1);
+  return r;
+}
+
+int
+block_load (struct store *store, struct group_stripe *stripe,
+            struct context *context, entry_t entry, void *buf)
+{
+  ASSERT_LOCKED (&stripe->lock);
+  switch (entry_kind (entry)) {
+  case ENTRY_HOLE:
+    memset (buf, 0, BLOCK_BYTES);
+    return 0;
+  case ENTRY_SAME:
+    fill_pattern (buf, BLOCK_BYTES, entry_pattern (entry), 0);
+    return 0;
+  case ENTRY_OBJECT:
+    return load_object (store, stripe, context, entry, buf);
+  case ENTRY_CLUSTER:
+  case ENTRY_SHARED:
+  case ENTRY_BACKING:
+  case ENTRY_BAD:
+    break;
+  }
+  return -EIO;
+}
+
+int
+block_load_part (struct store *store, struct group_stripe *stripe,
+                 struct context *context, entry_t entry, size_t offset,
+                 size_t count, void *buf)
+{
+  uint8_t whole[BLOCK_BYTES];
+  int r;
+
+  if (count == BLOCK_BYTES)
+    return block_load (store, stripe, context, entry, buf);
+  if (entry_kind (entry) == ENTRY_SAME || entry == entry_hole ()) {
+    fill_pattern (buf, count,
+                  entry == entry_hole () ? 0 : entry_pattern (entry),
+                  offset);
+    return 0;
+  }
+  r = block_load (store, stripe, context, entry, whole);
+  if (r == 0)
+    memcpy (buf, whole + offset, count);
+  return r;
+}
+
+/* Under the group lock: load, change, store.  *drop: what the caller frees
+ * after it has let go of the lock.
+ */
+static int
+modify_locked (struct store *store, struct group_stripe *stripe,
+               struct context *context, uint64_t blkno, size_t offset,
+               size_t count, const void *data, entry_t *drop)
+{
+  const entry_t old = block_table_load (&store->table, blkno);
+  struct prepared prepared;
+  uint8_t block[BLOCK_BYTES];
+  int r;
+
+  *drop = entry_hole ();
+  if (data == NULL && entry_is_zero (old))
+    return 0;
+  r = block_load (store, stripe, context, old, block);
+  if (r < 0)
+    return r;
+  if (data != NULL)
+    memcpy (block + offset, data, count);
+  else
+    memset (block + offset, 0, count);
+  group_count (stripe, COUNT_PARTIAL_WRITES, 1);
+
+  block_prepare (context, 0, block, &prepared);
+  r = block_place (store, blkno, &prepared);
+  if (r < 0) {
+    if (block_overwrite_slot (store, stripe, blkno, &prepared) == 0)
+      r = 0;
+    return r;
+  }
+  r = block_publish (store, stripe, blkno, prepared.entry, drop);
+  if (r < 0)
+    *drop = prepared.entry;
+  return r;
+}
+
+int
+block_write_part (struct store *store, uint64_t blkno, size_t offset,
+                  size_t count, const void *data)
+{
+  struct group_stripe *stripe = stripe_of (store, blkno);
+  struct context *context = borrow_for_writing (store);
+  entry_t drop;
+  int r;
+
+  lock_acquire (&stripe->lock);
+  r = modify_locked (store, stripe, context, blkno, offset, count, data,
+                     &drop);
+  lock_release (&stripe->lock);
+  return_context (store, context);
+  block_drop (store, drop);
+  return r;
+}

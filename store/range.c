@@ -1,0 +1,303 @@
+/* zmem
+ * Copyright The zmem authors
+ * SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Ranges of bytes: read, write, trim and zero, cut into groups and blocks.
+ *
+ *      |  block  |  block  |  block  |  block  |
+ *           ^------------------------------^
+ *      part |      whole, by group    | part
+ *
+ * Whole blocks of a write are encoded and placed under no lock at all; the
+ * group's lock is held once, for as many stores as there are blocks in the
+ * group, and what the entries pointed at is freed after letting go of it.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+
+#include "block.h"
+
+static_assert (GROUP_BLOCKS <= CONTEXT_SCRATCH_BLOCKS,
+               "a group's payloads fit a context's scratch");
+
+static inline uint64_t
+min_u64 (uint64_t a, uint64_t b)
+{
+  return a < b ? a : b;
+}
+
+/* The end of the group that a block is in, but no further than `end`. */
+static inline uint64_t
+group_end (uint64_t blkno, uint64_t end)
+{
+  return min_u64 ((blkno | (GROUP_BLOCKS - 1)) + 1, end);
+}
+
+/* Read [offset, offset + count), which lies within one group. */
+static int
+read_group (struct store *store, struct context *context, char *buf,
+            size_t count, uint64_t offset)
+{
+  struct group_stripe *stripe = stripe_of (store, offset >> BLOCK_SHIFT);
+
+  LOCK_FOR_SCOPE (&stripe->lock);
+  while (count > 0) {
+    const uint64_t blkno = offset >> BLOCK_SHIFT;
+    const size_t in_block = offset & (BLOCK_BYTES - 1);
+    const size_t n = min_u64 (BLOCK_BYTES - in_block, count);
+    const int r =
+      block_load_part (store, stripe, context,
+                       block_table_load (&store->table, blkno), in_block, n,
+                       buf);
+
+    if (r < 0)
+      return r;
+    buf += n;
+    offset += n;
+    count -= n;
+  }
+  return 0;
+}
+
+int
+store_read (struct store *store, void *buf, uint64_t count, uint64_t offset)
+{
+  const uint64_t group_bytes = GROUP_BLOCKS * BLOCK_BYTES;
+  struct context *context = borrow_for_reading (store);
+  char *p = buf;
+  int r = 0;
+
+  while (count > 0 && r == 0) {
+    const uint64_t n =
+      min_u64 (group_bytes - (offset & (group_bytes - 1)), count);
+
+    r = read_group (store, context, p, n, offset);
+    p += n;
+    offset += n;
+    count -= n;
+  }
+  return_context (store, context);
+  return r;
+}
+
+/* Publish the prepared blocks [blkno, blkno + n) of one group, and drop
+ * what they replace.  On an error those from the failing one on are
+ * dropped instead.
+ */
+static int
+publish_group (struct store *store, uint64_t blkno, unsigned n,
+               const struct prepared *prepared)
+{
+  struct group_stripe *stripe = stripe_of (store, blkno);
+  entry_t drop[GROUP_BLOCKS];
+  int r = 0;
+
+  lock_acquire (&stripe->lock);
+  for (unsigned i = 0; i < n; i++) {
+    if (r == 0)
+      r = block_publish (store, stripe, blkno + i, prepared[i].entry,
+                         &drop[i]);
+    if (r < 0)
+      drop[i] = prepared[i].entry;
+  }
+  lock_release (&stripe->lock);
+  for (unsigned i = 0; i < n; i++)
+    block_drop (store, drop[i]);
+  return r;
+}
+
+/* There was no room for this block a moment ago. */
+static int
+write_without_room (struct store *store, uint64_t blkno,
+                    struct prepared *prepared)
+{
+  struct group_stripe *stripe = stripe_of (store, blkno);
+  const int r = block_place (store, blkno, prepared);
+
+  if (r == 0)
+    return publish_group (store, blkno, 1, prepared);
+  LOCK_FOR_SCOPE (&stripe->lock);
+  return block_overwrite_slot (store, stripe, blkno, prepared) == 0 ? 0 : r;
+}
+
+/* Write the whole blocks [blkno, blkno + n) of one group. */
+static int
+write_group (struct store *store, uint64_t blkno, unsigned n,
+             const char *data)
+{
+  struct prepared prepared[GROUP_BLOCKS];
+  struct context *context = borrow_for_writing (store);
+  unsigned nr_placed = 0;
+  int r = 0;
+
+  for (unsigned i = 0; i < n; i++)
+    block_prepare (context, i, data + i * BLOCK_BYTES, &prepared[i]);
+  while (nr_placed < n &&
+         block_place (store, blkno + nr_placed, &prepared[nr_placed]) == 0)
+    nr_placed++;
+
+  if (nr_placed == n) {
+    return_context (store, context);
+    return publish_group (store, blkno, n, prepared);
+  }
+
+  r = publish_group (store, blkno, nr_placed, prepared);
+  for (unsigned i = nr_placed; i < n && r == 0; i++)
+    r = write_without_room (store, blkno + i, &prepared[i]);
+  return_context (store, context);
+  return r;
+}
+
+static int
+write_whole (struct store *store, uint64_t first, uint64_t end,
+             const char *data)
+{
+  int r = 0;
+
+  while (first < end && r == 0) {
+    const uint64_t stop = group_end (first, end);
+
+    r = write_group (store, first, stop - first, data);
+    data += (stop - first) * BLOCK_BYTES;
+    first = stop;
+  }
+  return r;
+}
+
+/* Whole blocks [first, end) become `new`, HOLE or SAME; no payload is
+ * looked at.
+ */
+static int
+replace_group (struct store *store, uint64_t first, uint64_t end,
+               entry_t new)
+{
+  struct group_stripe *stripe = stripe_of (store, first);
+  entry_t drop[GROUP_BLOCKS];
+  unsigned n = 0;
+  int r = 0;
+
+  lock_acquire (&stripe->lock);
+  for (uint64_t blkno = first; blkno < end && r == 0; blkno++) {
+    r = block_publish (store, stripe, blkno, new, &drop[n]);
+    n += r == 0;
+  }
+  lock_release (&stripe->lock);
+  for (unsigned i = 0; i < n; i++)
+    block_drop (store, drop[i]);
+  return r;
+}
+
+static int
+replace_whole (struct store *store, uint64_t first, uint64_t end,
+               entry_t new)
+{
+  int r = 0;
+
+  while (first < end && r == 0) {
+    if (new == entry_hole () &&
+        block_table_region_live (&store->table, region_of (first)) == 0) {
+      first = min_u64 ((first | (REGION_BLOCKS - 1)) + 1, end);
+      continue;
+    }
+    const uint64_t stop = group_end (first, end);
+    r = replace_group (store, first, stop, new);
+    first = stop;
+  }
+  return r;
+}
+
+/* A range of bytes as blocks: a part at each edge, whole ones between. */
+struct cut {
+  uint64_t head_blkno;
+  size_t head_offset, head_bytes;       /* head_bytes may be 0 */
+  uint64_t first, end;          /* whole blocks [first, end) */
+  size_t tail_bytes;            /* of block `end`; may be 0 */
+};
+
+static struct cut
+cut_range (uint64_t count, uint64_t offset)
+{
+  struct cut cut = { 0 };
+
+  cut.head_blkno = offset >> BLOCK_SHIFT;
+  cut.head_offset = offset & (BLOCK_BYTES - 1);
+  if (cut.head_offset != 0)
+    cut.head_bytes = min_u64 (BLOCK_BYTES - cut.head_offset, count);
+  offset += cut.head_bytes;
+  count -= cut.head_bytes;
+  cut.first = offset >> BLOCK_SHIFT;
+  cut.end = cut.first + (count >> BLOCK_SHIFT);
+  cut.tail_bytes = count & (BLOCK_BYTES - 1);
+  return cut;
+}
+
+int
+store_write (struct store *store, const void *buf, uint64_t count,
+             uint64_t offset)
+{
+  const struct cut cut = cut_range (count, offset);
+  const char *p = buf;
+  int r = 0;
+
+  if (cut.head_bytes > 0)
+    r = block_write_part (store, cut.head_blkno, cut.head_offset,
+                          cut.head_bytes, p);
+  p += cut.head_bytes;
+  if (r == 0)
+    r = write_whole (store, cut.first, cut.end, p);
+  p += (cut.end - cut.first) * BLOCK_BYTES;
+  if (r == 0 && cut.tail_bytes > 0)
+    r = block_write_part (store, cut.end, 0, cut.tail_bytes, p);
+  return r;
+}
+
+/* As cut_range, but the disk's last block counts as whole where the range
+ * covers all of it that there is.
+ */
+static struct cut
+cut_to_discard (const struct store *store, uint64_t count, uint64_t offset)
+{
+  if (offset + count == store->size_bytes)
+    count = ((store->size_bytes + BLOCK_BYTES - 1)
+             & ~(uint64_t) (BLOCK_BYTES - 1)) - offset;
+  return cut_range (count, offset);
+}
+
+static int
+zero_edges (struct store *store, const struct cut *cut)
+{
+  int r = 0;
+
+  if (cut->head_bytes > 0)
+    r = block_write_part (store, cut->head_blkno, cut->head_offset,
+                          cut->head_bytes, NULL);
+  if (r == 0 && cut->tail_bytes > 0)
+    r = block_write_part (store, cut->end, 0, cut->tail_bytes, NULL);
+  return r;
+}
+
+int
+store_trim (struct store *store, uint64_t count, uint64_t offset)
+{
+  const struct cut cut = cut_to_discard (store, count, offset);
+
+  /* The whole blocks first: they make room for the edges.  A trim is a
+   * hint, so an edge that cannot be zeroed stays as it is.
+   */
+  replace_whole (store, cut.first, cut.end, entry_hole ());
+  zero_edges (store, &cut);
+  return 0;
+}
+
+int
+store_zero (struct store *store, uint64_t count, uint64_t offset,
+            bool may_punch)
+{
+  const struct cut cut = cut_to_discard (store, count, offset);
+  const int r = replace_whole (store, cut.first, cut.end,
+                               may_punch ? entry_hole () : entry_same (0));
+
+  return r < 0 ? r : zero_edges (store, &cut);
+}

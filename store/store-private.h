@@ -1,0 +1,81 @@
+/* zmem
+ * Copyright The zmem authors
+ * SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The inside of the store: for store/ alone.
+ */
+
+#ifndef ZMEM_STORE_PRIVATE_H
+#define ZMEM_STORE_PRIVATE_H
+
+#include <time.h>
+
+#include "block-table.h"
+#include "context.h"
+#include "group-lock.h"
+#include "lock.h"
+#include "pages.h"
+#include "pool.h"
+#include "store.h"
+
+struct store {
+  struct group_locks locks;     /* first: it is aligned */
+  uint64_t size_bytes;
+  struct pages pages;
+  struct block_table table;
+  struct pool *pool;
+  struct context_pool *contexts;
+  unsigned nr_contexts;
+
+  /* Blocks may exist whose decoding needs a borrowed context. */
+  _Atomic bool decode_needs_context;
+
+  struct lock settings_lock;    /* guards the next two, and their changes */
+  struct codec_spec codec;
+  uint64_t context_bytes;       /* charged to pages */
+
+  struct lock bounce_lock;      /* guards the content of: */
+  zs_loc bounce;                /* a resident object of a whole block */
+
+  uint64_t min_bytes;           /* store_min_bytes of the parameters */
+  struct codec_spec first_codec;        /* for store_start */
+  bool started;
+  struct timespec start_time;
+};
+
+static inline struct group_stripe *
+stripe_of (struct store *store, uint64_t blkno)
+{
+  return group_stripe (&store->locks, blkno);
+}
+
+/* A context, where decoding may need one; NULL elsewhere.  To be called
+ * before a group lock is taken.
+ */
+static inline struct context *
+borrow_for_reading (struct store *store)
+{
+  if (!atomic_load_explicit (&store->decode_needs_context,
+                             memory_order_acquire))
+    return NULL;
+  lock_rank_enter (LOCK_CONTEXT);
+  return context_borrow (store->contexts);
+}
+
+static inline struct context *
+borrow_for_writing (struct store *store)
+{
+  lock_rank_enter (LOCK_CONTEXT);
+  return context_borrow (store->contexts);
+}
+
+static inline void
+return_context (struct store *store, struct context *context)
+{
+  if (context == NULL)
+    return;
+  context_return (store->contexts, context);
+  lock_rank_leave (LOCK_CONTEXT);
+}
+
+#endif /* ZMEM_STORE_PRIVATE_H */

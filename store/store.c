@@ -1,0 +1,287 @@
+/* zmem
+ * Copyright The zmem authors
+ * SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The store: its life, its settings, its statistics.  What a read or a
+ * write does is in range.c (ranges to blocks) and block.c (one block).
+ *
+ * A disk of 2^n bytes reserves, in address space, 1/512 of it for the
+ * table, and for the pool's arena four times the disk: no pool without a
+ * compactor has been seen to need more than twice its payload, and when the
+ * arena is used up a write fails with ENOMEM, the old data whole.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "block.h"
+#include "size-class.h"
+#include "stats.h"
+
+#define ARENA_PER_DISK 4
+/* One zspage a class may be open beyond that. */
+#define ARENA_EXTRA_BYTES (MAX_SIZE_CLASSES * ZSPAGE_BYTES)
+
+static uint64_t
+nr_blocks_of (uint64_t size_bytes)
+{
+  return (size_bytes + BLOCK_BYTES - 1) >> BLOCK_SHIFT;
+}
+
+static unsigned
+nr_contexts_of (const struct store_params *params)
+{
+  long n = params->nr_contexts;
+
+  if (n == 0)
+    n = 2 * sysconf (_SC_NPROCESSORS_ONLN);
+  if (n < 2)
+    n = 2;
+  return n < MAX_CONTEXTS ? n : MAX_CONTEXTS;
+}
+
+/* At the most, a context of this codec takes that much besides scratch: what
+ * was measured (codec-lz4.c, codec-zstd.c) and a third more.
+ */
+static uint64_t
+state_bytes_bound (enum codec_id id)
+{
+  switch (id) {
+  case CODEC_LZ4: return 32 << 10;
+  case CODEC_ZSTD: return 512 << 10;
+  default: return 0;
+  }
+}
+
+static uint64_t
+contexts_bytes_bound (unsigned nr_contexts, enum codec_id id)
+{
+  return (16 << 10)             /* the pool of contexts itself */
+    + nr_contexts * (CONTEXT_SCRATCH_BLOCKS * BLOCK_BYTES
+                     + state_bytes_bound (id));
+}
+
+uint64_t
+store_min_bytes (const struct store_params *params)
+{
+  return sizeof (struct store) + (256 << 10)
+    + block_table_region_bytes (nr_blocks_of (params->size_bytes))
+    + contexts_bytes_bound (nr_contexts_of (params), params->codec.id);
+}
+
+int
+store_create (const struct store_params *params, struct store **ret)
+{
+  struct store *store;
+  uint64_t arena_bytes;
+  int r;
+
+  if (params->size_bytes == 0 || params->size_bytes > STORE_MAX_BYTES)
+    return -EINVAL;
+  store = aligned_alloc (_Alignof (struct store), sizeof *store);
+  if (store == NULL)
+    return -ENOMEM;
+  memset (store, 0, sizeof *store);
+  group_locks_init (&store->locks);
+  lock_init (&store->settings_lock, LOCK_SETTINGS);
+  lock_init (&store->bounce_lock, LOCK_BOUNCE);
+  store->size_bytes = params->size_bytes;
+  store->min_bytes = store_min_bytes (params);
+  store->first_codec = params->codec;
+  store->nr_contexts = nr_contexts_of (params);
+  pages_init (&store->pages,
+              params->pages_ops ? params->pages_ops : &pages_anonymous,
+              params->limit_bytes);
+
+  r = block_table_reserve (&store->table, &store->pages,
+                           nr_blocks_of (params->size_bytes));
+  arena_bytes = params->size_bytes * ARENA_PER_DISK + ARENA_EXTRA_BYTES;
+  if (r == 0)
+    r = pool_create (&store->pages, arena_bytes, &store->pool);
+  if (r == 0)
+    r = context_pool_create (store->nr_contexts,
+                             size_class_largest_compressed (),
+                             &store->contexts);
+  if (r < 0) {
+    store_destroy (store);
+    return r;
+  }
+  *ret = store;
+  return 0;
+}
+
+/* The contexts' memory is charged before it is taken, by its bound, and
+ * corrected when it is known.
+ */
+static int
+set_codec_locked (struct store *store, const struct codec_spec *spec)
+{
+  const uint64_t bound =
+    contexts_bytes_bound (store->nr_contexts, spec->id);
+  int r = pages_charge_foreign (&store->pages, bound);
+
+  ASSERT_LOCKED (&store->settings_lock);
+  if (r < 0)
+    return r;
+  if (codec_decode_needs_context (spec->id))
+    atomic_store_explicit (&store->decode_needs_context, true,
+                           memory_order_release);
+  r = context_pool_set_codec (store->contexts, spec);
+  if (r == 0)
+    store->codec = *spec;
+
+  const uint64_t before = store->context_bytes;
+  store->context_bytes = context_pool_bytes (store->contexts);
+  pages_uncharge_foreign (&store->pages,
+                          bound + before - store->context_bytes);
+  return r;
+}
+
+int
+store_set_codec (struct store *store, const struct codec_spec *spec)
+{
+  LOCK_FOR_SCOPE (&store->settings_lock);
+
+  return set_codec_locked (store, spec);
+}
+
+int
+store_start (struct store *store)
+{
+  int r = pages_charge_foreign (&store->pages, sizeof *store);
+
+  clock_gettime (CLOCK_MONOTONIC, &store->start_time);
+  if (r == 0)
+    r = block_table_activate (&store->table);
+  if (r == 0)
+    r = pool_activate (store->pool);
+  if (r == 0)
+    r = store_set_codec (store, &store->first_codec);
+  if (r == 0)
+    r = pool_alloc (store->pool, BLOCK_BYTES, OWNER_NONE, &store->bounce);
+  store->started = r == 0;
+  return r;
+}
+
+void
+store_destroy (struct store *store)
+{
+  if (store == NULL)
+    return;
+  context_pool_destroy (store->contexts);
+  pool_destroy (store->pool);
+  block_table_release (&store->table);
+  group_locks_destroy (&store->locks);
+  lock_destroy (&store->settings_lock);
+  lock_destroy (&store->bounce_lock);
+  free (store);
+}
+
+uint64_t
+store_size_bytes (const struct store *store)
+{
+  return store->size_bytes;
+}
+
+int
+store_set_limit (struct store *store, uint64_t limit_bytes)
+{
+  if (limit_bytes < store->min_bytes)
+    return -EINVAL;
+  LOCK_FOR_SCOPE (&store->settings_lock);
+  atomic_store (&store->pages.limit, limit_bytes);
+  return 0;
+}
+
+struct codec_spec
+store_codec (struct store *store)
+{
+  LOCK_FOR_SCOPE (&store->settings_lock);
+
+  return store->codec;
+}
+
+struct pool *
+store_pool (struct store *store)
+{
+  return store->pool;
+}
+
+static uint64_t
+seconds_since (const struct timespec *then)
+{
+  struct timespec now;
+
+  clock_gettime (CLOCK_MONOTONIC, &now);
+  return now.tv_sec - then->tv_sec - (now.tv_nsec < then->tv_nsec);
+}
+
+static void
+stats_of_blocks (struct store *store, struct stats *stats)
+{
+  uint64_t sums[NR_GROUP_COUNTERS];
+
+  group_counters_sum (&store->locks, sums);
+  stats->same_filled_blocks = sums[COUNT_SAME_FILLED];
+  stats->raw_blocks = sums[COUNT_BY_CODEC + CODEC_RAW];
+  stats->repeat_blocks = sums[COUNT_BY_CODEC + CODEC_REPEAT];
+  stats->lz4_blocks = sums[COUNT_BY_CODEC + CODEC_LZ4];
+  stats->zstd_blocks = sums[COUNT_BY_CODEC + CODEC_ZSTD];
+  stats->live_blocks = stats->same_filled_blocks + stats->raw_blocks
+    + stats->repeat_blocks + stats->lz4_blocks + stats->zstd_blocks;
+  stats->hole_blocks = store->table.nr_blocks - stats->live_blocks;
+  stats->logical_bytes = stats->live_blocks * BLOCK_BYTES;
+  stats->payload_bytes = sums[COUNT_PAYLOAD_BYTES];
+  stats->payload_rounded_bytes = sums[COUNT_PAYLOAD_ROUNDED_BYTES];
+  stats->checksum_failures = sums[COUNT_CHECKSUM_FAILURES];
+  stats->partial_writes = sums[COUNT_PARTIAL_WRITES];
+  stats->in_place_writes = sums[COUNT_IN_PLACE_WRITES];
+}
+
+static void
+stats_of_memory (struct store *store, struct stats *stats)
+{
+  struct pool_stats pool;
+
+  pool_stats (store->pool, &pool);
+  stats->held_bytes = pages_held (&store->pages);
+  stats->held_highest_bytes = atomic_load (&store->pages.highest);
+  stats->limit_bytes = atomic_load (&store->pages.limit);
+  stats->arena_bytes = pool.arena_bytes;
+  /* Two counters are read while both move: never below zero. */
+  stats->metadata_bytes = stats->held_bytes > pool.arena_bytes
+    ? stats->held_bytes - pool.arena_bytes : 0;
+  stats->live_regions = atomic_load (&store->table.nr_resident);
+  stats->zspages = pool.nr_zspages;
+  stats->zspages_released = pool.nr_zspages_released;
+  stats->pages_populated = atomic_load (&store->pages.nr_populates);
+  stats->pages_purged = atomic_load (&store->pages.nr_purges);
+  stats->ratio_thousandths =
+    stats->held_bytes ? stats->logical_bytes * 1000 / stats->held_bytes : 0;
+}
+
+void
+store_stats (struct store *store, struct stats *stats)
+{
+  stats->size_bytes = store->size_bytes;
+  stats_of_blocks (store, stats);
+  stats_of_memory (store, stats);
+  stats->uptime_seconds = seconds_since (&store->start_time);
+  LOCK_FOR_SCOPE (&store->settings_lock);
+  stats->context_bytes = store->context_bytes;
+}
+
+void *
+store_payload_for_test (struct store *store, uint64_t blkno, uint32_t *bytes)
+{
+  const entry_t entry = block_table_load (&store->table, blkno);
+
+  if (entry_kind (entry) != ENTRY_OBJECT)
+    return NULL;
+  *bytes = entry_payload_bytes (entry);
+  return pool_borrow (store->pool, entry_loc (entry));
+}
