@@ -1,0 +1,34 @@
+/* zmem
+ * Copyright The zmem authors
+ * SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Commands: what an administrator can ask of a running disk, one a line.
+ * No sockets and no nbdkit here, so that a unit test and a fuzzer can call
+ * it; control.c is what carries lines in and answers out.
+ */
+
+#ifndef ZMEM_COMMANDS_H
+#define ZMEM_COMMANDS_H
+
+#include <stddef.h>
+#include <stdio.h>
+
+#include "store.h"
+
+/* The longest line, its end not counted. */
+#define COMMAND_MAX_BYTES 1024
+/* Room for the sentence of an error. */
+#define COMMAND_ERROR_BYTES 512
+
+/* Run one command (no end of line) and write the body of its answer to
+ * `out`: whole lines of printable ASCII.  A blank line is no command: an
+ * empty body.
+ *
+ * 0, or -errno and in `error` one sentence on one line; `out` is then as it
+ * was.  Borrows all it is given.  May wait for codec contexts to come back.
+ * One caller at a time.
+ */
+extern int command_run (struct store *store, const char *line, FILE *out,
+                        char *error, size_t error_bytes);
+
+#endif /* ZMEM_COMMANDS_H */

@@ -1,0 +1,468 @@
+/* zmem
+ * Copyright The zmem authors
+ * SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The control socket's thread: a poll loop over the listening socket, an
+ * eventfd that ends it, and at most MAX_CLIENTS clients.  No socket in it
+ * blocks.  plugin/control-bind.c makes the socket.
+ *
+ * A client has at most one answer pending.  Until that has left, its next
+ * line is not run and nothing more is read from it, so that what a client
+ * can make the server keep is one line and one answer (the longest, of
+ * "classes json", has some 50 KiB), however much it sends and however little
+ * it reads:
+ *
+ *     answer != NULL  ->  wait to send;  else  ->  wait to receive
+ *     answer == NULL  ->  no whole line in `line`
+ *
+ * One that takes nothing of its answer for STALLED_MS is dropped.  One that
+ * sends nothing may stay; when all places are taken, a newcomer gets that of
+ * whoever has been silent for longest, so idle connections never lock an
+ * administrator out.
+ *
+ * Dropped: threads that serve a client each (a stack for whoever connects),
+ * and a queue of answers with a bound (the kernel's socket buffer is one).
+ */
+
+#include <config.h>
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+
+#include "commands.h"
+#include "control-bind.h"
+#include "control.h"
+#include "service-thread.h"
+#include "store.h"
+
+#define MAX_CLIENTS 16
+#define STALLED_MS (30 * 1000)
+/* After an accept that failed for want of descriptors or memory. */
+#define ACCEPT_PAUSE_MS 1000
+
+struct client {
+  int fd;                       /* -1: this place is free */
+  bool ending;                  /* read no more; close after the answer */
+  size_t line_bytes;
+  char line[COMMAND_MAX_BYTES + 2];     /* its end is CR LF at the most */
+  char *answer;                 /* owned; NULL: none is pending */
+  size_t answer_bytes, answer_sent;
+  int64_t progress_ms;          /* when it last sent or took something */
+};
+
+static struct {
+  struct control_socket socket; /* .fd -1: not bound */
+  int stop_fd;                  /* -1: no thread */
+  pthread_t thread;
+
+  /* From here on the thread's own. */
+  struct store *store;
+  int64_t accept_from_ms;
+  struct client clients[MAX_CLIENTS];
+} control = { .socket = { .fd = -1 }, .stop_fd = -1 };
+
+static int64_t
+now_ms (void)
+{
+  struct timespec now;
+
+  clock_gettime (CLOCK_MONOTONIC, &now);
+  return (int64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static void
+drop_client (struct client *client)
+{
+  close (client->fd);
+  free (client->answer);
+  client->fd = -1;
+  client->answer = NULL;
+}
+
+/* A place for a newcomer: a free one, or that of the most silent. */
+static struct client *
+find_place (void)
+{
+  struct client *place = &control.clients[0];
+  unsigned i;
+
+  for (i = 0; i < MAX_CLIENTS; ++i) {
+    struct client *client = &control.clients[i];
+    if (client->fd == -1)
+      return client;
+    if (client->progress_ms < place->progress_ms)
+      place = client;
+  }
+  nbdkit_debug ("control: all %d places are taken: dropping the client that"
+                " has been silent for longest", MAX_CLIENTS);
+  drop_client (place);
+  return place;
+}
+
+/* Only this server's user and root may command it.  The socket's mode says
+ * so already; this holds if somebody changes the mode.
+ */
+static bool
+may_command (int fd)
+{
+  struct ucred peer;
+  socklen_t bytes = sizeof peer;
+
+  if (getsockopt (fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) == -1)
+    return false;
+  return peer.uid == geteuid () || peer.uid == 0;
+}
+
+static void
+accept_client (void)
+{
+  static const char refusal[] =
+    "error only the server's user and root may use this socket\n";
+  struct client *client;
+  const int fd = accept4 (control.socket.fd, NULL, NULL,
+                          SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+  if (fd == -1) {
+    /* The connection stays in the queue, and poll would say so for ever. */
+    if (errno == EMFILE || errno == ENFILE || errno == ENOMEM
+        || errno == ENOBUFS) {
+      nbdkit_debug ("control: accept: %m");
+      control.accept_from_ms = now_ms () + ACCEPT_PAUSE_MS;
+    }
+    return;
+  }
+  if (!may_command (fd)) {
+    /* A courtesy: what becomes of it does not matter. */
+    (void) !send (fd, refusal, sizeof refusal - 1, MSG_NOSIGNAL);
+    close (fd);
+    return;
+  }
+
+  client = find_place ();
+  client->fd = fd;
+  client->ending = false;
+  client->line_bytes = 0;
+  client->progress_ms = now_ms ();
+}
+
+/* Make the answer: a head, then `body` (freed here).  False: no memory. */
+static bool
+set_answer (struct client *client, const char *head, char *body,
+            size_t body_bytes)
+{
+  const size_t head_bytes = strlen (head);
+
+  client->answer = malloc (head_bytes + body_bytes);
+  if (client->answer != NULL) {
+    memcpy (client->answer, head, head_bytes);
+    if (body_bytes > 0)
+      memcpy (client->answer + head_bytes, body, body_bytes);
+    client->answer_bytes = head_bytes + body_bytes;
+    client->answer_sent = 0;
+    client->progress_ms = now_ms ();
+  }
+  free (body);
+  return client->answer != NULL;
+}
+
+static bool
+answer_error (struct client *client, const char *sentence)
+{
+  char head[COMMAND_ERROR_BYTES + sizeof "error \n"];
+
+  snprintf (head, sizeof head, "error %s\n", sentence);
+  return set_answer (client, head, NULL, 0);
+}
+
+/* Run a line that was received and make its answer; none for a blank one.
+ * False: no memory.
+ */
+static bool
+answer_line (struct client *client, const char *line)
+{
+  char error[COMMAND_ERROR_BYTES] = "", head[sizeof "ok \n" + 20];
+  char *body = NULL;
+  size_t body_bytes = 0;
+  FILE *out;
+  int r;
+
+  if (line[strspn (line, " \t")] == '\0')
+    return true;
+
+  out = open_memstream (&body, &body_bytes);
+  if (out == NULL)
+    return false;
+  r = command_run (control.store, line, out, error, sizeof error);
+  if (fclose (out) == EOF) {
+    free (body);
+    return false;
+  }
+  if (r < 0) {
+    free (body);
+    return answer_error (client, error);
+  }
+  snprintf (head, sizeof head, "ok %zu\n", body_bytes);
+  return set_answer (client, head, body, body_bytes);
+}
+
+static bool
+answer_long_line (struct client *client)
+{
+  char sentence[COMMAND_ERROR_BYTES];
+
+  client->ending = true;
+  client->line_bytes = 0;
+  snprintf (sentence, sizeof sentence, "a command has %d bytes at most",
+            COMMAND_MAX_BYTES);
+  return answer_error (client, sentence);
+}
+
+/* Take the first whole line off what was received.  `bytes` includes its
+ * end.
+ */
+static bool
+answer_first_line (struct client *client, size_t bytes)
+{
+  char line[sizeof client->line];
+  size_t length = bytes - 1;
+
+  if (length > 0 && client->line[length - 1] == '\r')
+    --length;
+  if (length > COMMAND_MAX_BYTES)
+    return answer_long_line (client);
+  memcpy (line, client->line, length);
+  line[length] = '\0';
+
+  client->line_bytes -= bytes;
+  memmove (client->line, client->line + bytes, client->line_bytes);
+
+  if (strlen (line) < length)
+    return answer_error (client, "a command has no NUL byte in it");
+  return answer_line (client, line);
+}
+
+/* Run what was received until there is an answer to be sent or no whole
+ * line left.
+ */
+static bool
+answer_lines (struct client *client)
+{
+  while (client->answer == NULL) {
+    const char *end = memchr (client->line, '\n', client->line_bytes);
+
+    if (end == NULL) {
+      if (client->line_bytes == sizeof client->line)
+        return answer_long_line (client);
+      return true;
+    }
+    if (!answer_first_line (client, (size_t) (end - client->line) + 1))
+      return false;
+  }
+  return true;
+}
+
+/* False, here and below: the client is to be dropped. */
+static bool
+receive (struct client *client)
+{
+  const ssize_t r = recv (client->fd, client->line + client->line_bytes,
+                          sizeof client->line - client->line_bytes, 0);
+
+  if (r == -1)
+    return errno == EAGAIN || errno == EINTR;
+  client->progress_ms = now_ms ();
+
+  if (r == 0) {
+    client->ending = true;
+    if (client->line_bytes == 0)
+      return false;
+    /* Half a command ("limit 10" of "limit 10G") is not to be run. */
+    return answer_error (client, "the last line has no end");
+  }
+  client->line_bytes += (size_t) r;
+  return answer_lines (client);
+}
+
+/* Send answers until the client's buffer is full or there is none. */
+static bool
+send_answers (struct client *client)
+{
+  while (client->answer != NULL) {
+    const ssize_t r = send (client->fd, client->answer + client->answer_sent,
+                            client->answer_bytes - client->answer_sent,
+                            MSG_NOSIGNAL);
+    if (r == -1)
+      return errno == EAGAIN || errno == EINTR;
+    client->progress_ms = now_ms ();
+    client->answer_sent += (size_t) r;
+    if (client->answer_sent < client->answer_bytes)
+      continue;
+
+    free (client->answer);
+    client->answer = NULL;
+    if (client->ending)
+      return false;
+    if (!answer_lines (client))
+      return false;
+  }
+  return true;
+}
+
+static void
+serve_client (struct client *client, short revents)
+{
+  bool keep = true;
+
+  if (client->answer == NULL) {
+    if (revents & POLLIN)
+      keep = receive (client);
+    else if (revents & (POLLHUP | POLLERR | POLLNVAL))
+      keep = false;
+  }
+  else if (revents & (POLLHUP | POLLERR | POLLNVAL))
+    keep = false;
+  if (keep)
+    keep = send_answers (client);
+  if (keep && client->answer != NULL
+      && now_ms () - client->progress_ms >= STALLED_MS) {
+    nbdkit_debug ("control: dropping a client that does not read");
+    keep = false;
+  }
+  if (!keep)
+    drop_client (client);
+}
+
+/* How long poll may sleep: until a client stalls or accept is tried again;
+ * -1: as long as it likes.
+ */
+static int
+poll_timeout_ms (void)
+{
+  const int64_t now = now_ms ();
+  int64_t until = INT64_MAX;
+  unsigned i;
+
+  if (control.accept_from_ms > now)
+    until = control.accept_from_ms;
+  for (i = 0; i < MAX_CLIENTS; ++i) {
+    const struct client *client = &control.clients[i];
+    if (client->fd != -1 && client->answer != NULL
+        && client->progress_ms + STALLED_MS < until)
+      until = client->progress_ms + STALLED_MS;
+  }
+  if (until == INT64_MAX)
+    return -1;
+  return until <= now ? 0 : (int) (until - now);
+}
+
+/* In `fds`: what ends us, the listener, then a slot a client. */
+#define NR_FDS (2 + MAX_CLIENTS)
+
+static void
+fill_poll_fds (struct pollfd fds[NR_FDS])
+{
+  unsigned i;
+
+  fds[0] = (struct pollfd) { .fd = control.stop_fd, .events = POLLIN };
+  fds[1] = (struct pollfd) {
+    .fd = control.accept_from_ms > now_ms () ? -1 : control.socket.fd,
+    .events = POLLIN
+  };
+  for (i = 0; i < MAX_CLIENTS; ++i) {
+    const struct client *client = &control.clients[i];
+    fds[2 + i] = (struct pollfd) {
+      .fd = client->fd,
+      .events = client->answer == NULL ? POLLIN : POLLOUT
+    };
+  }
+}
+
+static void *
+run_control (void *opaque)
+{
+  struct pollfd fds[NR_FDS];
+  unsigned i;
+
+  (void) opaque;
+  for (;;) {
+    fill_poll_fds (fds);
+    if (poll (fds, NR_FDS, poll_timeout_ms ()) == -1) {
+      if (errno == EINTR)
+        continue;
+      nbdkit_error ("control: poll: %m: the control socket is dead");
+      break;
+    }
+    if (fds[0].revents != 0)
+      break;
+    /* Clients first: accepting may give one's place to another. */
+    for (i = 0; i < MAX_CLIENTS; ++i)
+      if (control.clients[i].fd != -1)
+        serve_client (&control.clients[i], fds[2 + i].revents);
+    if (fds[1].revents != 0)
+      accept_client ();
+  }
+
+  for (i = 0; i < MAX_CLIENTS; ++i)
+    if (control.clients[i].fd != -1)
+      drop_client (&control.clients[i]);
+  return NULL;
+}
+
+int
+control_bind (const char *path, char *error, size_t error_bytes)
+{
+  return control_socket_create (path, &control.socket, error, error_bytes);
+}
+
+int
+control_start (struct store *store)
+{
+  unsigned i;
+  int r;
+
+  if (control.socket.fd == -1)
+    return 0;
+
+  control.stop_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (control.stop_fd == -1)
+    return -errno;
+
+  control.store = store;
+  control.accept_from_ms = 0;
+  for (i = 0; i < MAX_CLIENTS; ++i)
+    control.clients[i].fd = -1;
+
+  r = service_thread_start (&control.thread, "zmem-control", run_control,
+                            NULL);
+  if (r < 0) {
+    close (control.stop_fd);
+    control.stop_fd = -1;
+  }
+  return r;
+}
+
+void
+control_stop (void)
+{
+  if (control.stop_fd != -1) {
+    /* Cannot fail: the counter is far from its end. */
+    eventfd_write (control.stop_fd, 1);
+    pthread_join (control.thread, NULL);
+    close (control.stop_fd);
+    control.stop_fd = -1;
+  }
+  control_socket_remove (&control.socket);
+}

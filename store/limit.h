@@ -1,0 +1,41 @@
+/* zmem
+ * Copyright The zmem authors
+ * SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The default limit: a share of the memory that this process can have.
+ *
+ * Anonymous memory that runs out is the out-of-memory killer, never an
+ * error that could be handed to a client, so a disk without a limit is a
+ * disk that dies full.  What a process can have is the least of physical
+ * memory and of the limits of its control group and of every group above it.
+ */
+
+#ifndef ZMEM_LIMIT_H
+#define ZMEM_LIMIT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define LIMIT_DEFAULT_PERCENT 80
+
+#define LIMIT_TEXT_BYTES 160
+
+struct memory_bound {
+  uint64_t bytes;
+  /* What bounds it, to be put behind "80 % of ": "physical memory", or
+   * "memory.max of the control group /system.slice".
+   */
+  char text[LIMIT_TEXT_BYTES];
+};
+
+/* Find the bound.  `root` is put in front of /proc and of every mount point
+ * (a test brings its own tree); "" in life.  0, or -errno: /proc/meminfo
+ * cannot be read.  Control groups that cannot be read bound nothing.
+ */
+extern int memory_bound_find (const char *root, struct memory_bound *ret);
+
+/* A hundredth of it `percent` times, in whole pages. */
+extern uint64_t memory_bound_percent (const struct memory_bound *bound,
+                                      unsigned percent);
+
+#endif /* ZMEM_LIMIT_H */
