@@ -240,6 +240,8 @@ start_pool (struct context_pool *pool)
     context->scratch = aligned_alloc (BLOCK_BYTES, SCRATCH_BYTES);
     if (context->scratch == NULL)
       return -ENOMEM;
+    /* Resident from now on, as it is counted. */
+    memset (context->scratch, 0, SCRATCH_BYTES);
     atomic_fetch_add (&pool->bytes, SCRATCH_BYTES);
     context->spec = (struct codec_spec) { .id = CODEC_RAW };
   }
