@@ -268,14 +268,15 @@ cut_to_discard (const struct store *store, uint64_t count, uint64_t offset)
 static int
 zero_edges (struct store *store, const struct cut *cut)
 {
-  int r = 0;
+  int head = 0, tail = 0;
 
+  /* Both, whatever becomes of the first: a trim keeps no error. */
   if (cut->head_bytes > 0)
-    r = block_write_part (store, cut->head_blkno, cut->head_offset,
-                          cut->head_bytes, NULL);
-  if (r == 0 && cut->tail_bytes > 0)
-    r = block_write_part (store, cut->end, 0, cut->tail_bytes, NULL);
-  return r;
+    head = block_write_part (store, cut->head_blkno, cut->head_offset,
+                             cut->head_bytes, NULL);
+  if (cut->tail_bytes > 0)
+    tail = block_write_part (store, cut->end, 0, cut->tail_bytes, NULL);
+  return head < 0 ? head : tail;
 }
 
 int
