@@ -165,6 +165,20 @@ memlock_prepare (char *error, size_t error_bytes)
     return -EPERM;
   }
 
+  /* With nbdkit -u, which a plugin cannot see, root and its capability are
+   * gone when after_fork locks, and then nobody hears why the server ends.
+   */
+  if (limit_bytes != RLIM_INFINITY
+      && limit_bytes < address_space_bytes () + HEADROOM_BYTES) {
+    char limit[SIZE_TEXT_BYTES];
+
+    fprintf (stderr,
+             "nbdkit: zmem: mlock=yes relies on CAP_IPC_LOCK, since "
+             "RLIMIT_MEMLOCK is %s and could not be raised: it will fail "
+             "with -u\n",
+             size_text_print (limit_bytes, limit, sizeof limit));
+  }
+
   /* The capability may be one of a user namespace, which does not count
    * here.  Only trying tells; nothing becomes resident.
    */
