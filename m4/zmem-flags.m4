@@ -1,0 +1,103 @@
+# Compiler flags of zmem.
+# Copyright The zmem authors
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# What is asked of the compiler is asked with -Werror: clang only warns of a
+# flag that it does not know.
+
+# ZMEM_TRY_FLAG(FLAG, VARIABLE): append FLAG to VARIABLE if the compiler and
+# the linker take it.
+AC_DEFUN([ZMEM_TRY_FLAG],
+  [AS_VAR_PUSHDEF([cache], [zmem_cv_flag_$1])dnl
+   AC_CACHE_CHECK([whether $CC takes $1], [cache],
+     [zmem_save_cflags=$CFLAGS
+      CFLAGS="$CFLAGS -Werror $1"
+      AC_LINK_IFELSE([AC_LANG_PROGRAM([], [])],
+        [AS_VAR_SET([cache], [yes])], [AS_VAR_SET([cache], [no])])
+      CFLAGS=$zmem_save_cflags])
+   AS_VAR_IF([cache], [yes], [$2="$$2 $1"])
+   AS_VAR_POPDEF([cache])])
+
+# ZMEM_ADD_SANITIZER(NAMES): into CFLAGS and LDFLAGS, so that every object
+# and every test program has it.  A finding ends the program: a test that
+# goes on after one would pass.
+AC_DEFUN([ZMEM_ADD_SANITIZER],
+  [zmem_sanitizer="-fsanitize=$1 -fno-sanitize-recover=all -fno-omit-frame-pointer"
+   CFLAGS="$CFLAGS $zmem_sanitizer"
+   LDFLAGS="$LDFLAGS -fsanitize=$1"
+   AC_MSG_CHECKING([whether $CC has the sanitizer $1])
+   AC_LINK_IFELSE([AC_LANG_PROGRAM([], [])],
+     [AC_MSG_RESULT([yes])],
+     [AC_MSG_RESULT([no])
+      AC_MSG_ERROR([$CC cannot link with -fsanitize=$1: its runtime library may be missing])])])
+
+# ZMEM_HARDENING: sets HARDENING_CPPFLAGS, HARDENING_CFLAGS and
+# HARDENING_LDFLAGS.  _FORTIFY_SOURCE needs optimisation, and hides calls
+# from a sanitizer.
+AC_DEFUN([ZMEM_HARDENING],
+  [HARDENING_CPPFLAGS=
+   HARDENING_CFLAGS=
+   HARDENING_LDFLAGS=
+   AS_IF([test "$enable_sanitizer" = no],
+     [AC_MSG_CHECKING([whether $CC optimises with these CFLAGS])
+      AC_COMPILE_IFELSE(
+        [AC_LANG_PROGRAM([[
+           #ifndef __OPTIMIZE__
+           #error not optimising
+           #endif
+         ]], [])],
+        [AC_MSG_RESULT([yes])
+         HARDENING_CPPFLAGS="-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2"],
+        [AC_MSG_RESULT([no])])
+      ZMEM_TRY_FLAG([-fstack-protector-strong], [HARDENING_CFLAGS])])
+   ZMEM_TRY_FLAG([-Wl,-z,relro], [HARDENING_LDFLAGS])
+   ZMEM_TRY_FLAG([-Wl,-z,now], [HARDENING_LDFLAGS])
+   AC_SUBST([HARDENING_CPPFLAGS])
+   AC_SUBST([HARDENING_CFLAGS])
+   AC_SUBST([HARDENING_LDFLAGS])])
+
+# ZMEM_WARNINGS(yes|no): sets WARNINGS_CFLAGS.
+#
+# Left out, with the reason: -Wconversion (hundreds of harmless narrowings in
+# bit packing, which static_assert guards better); -Wcast-qual (free of a
+# const pointer); -Wcast-align (clang minds every char * that becomes a word,
+# gcc none); -Wundef (system headers); -Wnull-dereference with a sanitizer
+# (false findings in instrumented code).
+AC_DEFUN([ZMEM_WARNINGS],
+  [WARNINGS_CFLAGS=
+   AS_IF([test "$1" = yes],
+     [m4_foreach_w([zmem_flag],
+        [-Wall
+         -Wextra
+         -Walloc-zero
+         -Walloca
+         -Warray-bounds=2
+         -Wdate-time
+         -Wdouble-promotion
+         -Wduplicated-cond
+         -Wformat=2
+         -Wformat-overflow=2
+         -Wformat-truncation=2
+         -Wimplicit-fallthrough
+         -Winit-self
+         -Wlogical-op
+         -Wmissing-declarations
+         -Wmissing-prototypes
+         -Wmissing-variable-declarations
+         -Wnested-externs
+         -Wold-style-definition
+         -Wpointer-arith
+         -Wredundant-decls
+         -Wshadow
+         -Wstrict-prototypes
+         -Wtrampolines
+         -Wvla
+         -Wwrite-strings
+         -Wno-missing-field-initializers
+         -Wno-unused-parameter],
+        [ZMEM_TRY_FLAG(zmem_flag, [WARNINGS_CFLAGS])
+        ])
+      AS_IF([test "$enable_sanitizer" = no],
+        [ZMEM_TRY_FLAG([-Wnull-dereference], [WARNINGS_CFLAGS])])
+      WARNINGS_CFLAGS="$WARNINGS_CFLAGS -Werror"])
+   AC_SUBST([WARNINGS_CFLAGS])])
