@@ -250,32 +250,44 @@ start_pool (struct context_pool *pool)
   return 0;
 }
 
-/* Build the new state, then let go of the old: one of another codec only
- * if no old block can need it.
+/* Make sure that the context can decode what `spec` encodes, and encode it
+ * once its spec says so.
  */
 static int
-rebuild_context (struct context_pool *pool, struct context *context,
-                 const struct codec_spec *spec)
+add_state (struct context_pool *pool, struct context *context,
+           const struct codec_spec *spec)
 {
   const struct codec_ops *ops = codec_table[spec->id];
-  const enum codec_id old_id = context->spec.id;
-  void *state = NULL;
-  size_t bytes = 0;
+  void *state;
+  size_t bytes;
 
-  if (old_id == spec->id && context->spec.level == spec->level)
+  if (ops->create_state == NULL ||
+      (context->spec.id == spec->id && context->spec.level == spec->level))
     return 0;
-  if (ops->create_state) {
-    state = ops->create_state (spec->level, &bytes);
-    if (state == NULL)
-      return -ENOMEM;
-    replace_state (pool, context, spec->id, state, bytes);
-  }
-  if (old_id != spec->id && !codec_table[old_id]->decode_needs_state)
-    replace_state (pool, context, old_id, NULL, 0);
-  context->spec = *spec;
+  state = ops->create_state (spec->level, &bytes);
+  if (state == NULL)
+    return -ENOMEM;
+  replace_state (pool, context, spec->id, state, bytes);
   return 0;
 }
 
+/* Encode with `spec` from now on; let go of the state for the codec before,
+ * if no old block can need it.
+ */
+static void
+switch_spec (struct context_pool *pool, struct context *context,
+             const struct codec_spec *spec)
+{
+  const enum codec_id old_id = context->spec.id;
+
+  context->spec = *spec;
+  if (old_id != spec->id && !codec_table[old_id]->decode_needs_state)
+    replace_state (pool, context, old_id, NULL, 0);
+}
+
+/* In two rounds: no context encodes with the new codec before every context
+ * can decode it.
+ */
 int
 context_pool_set_codec (struct context_pool *pool,
                         const struct codec_spec *spec)
@@ -285,7 +297,15 @@ context_pool_set_codec (struct context_pool *pool,
   for (unsigned i = 0; r == 0 && i < pool->nr_contexts; i++) {
     struct context *context = borrow_index (pool, i);
 
-    r = rebuild_context (pool, context, spec);
+    r = add_state (pool, context, spec);
+    if (r == 0 && context->spec.id == spec->id)
+      context->spec = *spec;
+    context_return (pool, context);
+  }
+  for (unsigned i = 0; r == 0 && i < pool->nr_contexts; i++) {
+    struct context *context = borrow_index (pool, i);
+
+    switch_spec (pool, context, spec);
     context_return (pool, context);
   }
   return r;
@@ -372,15 +392,17 @@ payload_decode (struct context *context, enum codec_id codec,
       bytes <= CHECKSUM_BYTES || bytes >= BLOCK_BYTES)
     return -EIO;
   ops = codec_table[codec];
+  if (ops->decode_needs_state && context == NULL)
+    return -EAGAIN;
   encoded_bytes = bytes - CHECKSUM_BYTES;
   memcpy (&checksum, (const uint8_t *) data + encoded_bytes, CHECKSUM_BYTES);
   if (checksum_payload (data, encoded_bytes) != checksum)
     return -EIO;
 
   if (ops->decode_needs_state) {
-    state = context ? context->states[codec] : NULL;
+    state = context->states[codec];
     if (state == NULL)
-      return -EIO;
+      return -EIO;              /* nobody encoded this */
   }
   return ops->decode (state, data, encoded_bytes, block) ? 0 : -EIO;
 }

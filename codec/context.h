@@ -51,10 +51,11 @@ extern int context_pool_create (unsigned nr_contexts,
 extern void context_pool_destroy (struct context_pool *pool);
 
 /* Rebuild every context for `spec`; also the first build, before which
- * nothing can be borrowed.  Waits for contexts to be returned, each in turn,
- * and so must not be called with one in hand.  0, or -ENOMEM: then every
- * context works, some perhaps with the codec from before (of a first build:
- * raw, or it is to be called again).  One caller at a time.
+ * nothing can be borrowed.  No context encodes with a new codec before all
+ * can decode it.  Waits for contexts to be returned, each in turn, and so
+ * must not be called with one in hand.  0, or -ENOMEM: then every context
+ * goes on with the codec from before (of a first build: raw, or it is to be
+ * called again).  One caller at a time.
  */
 extern int context_pool_set_codec (struct context_pool *pool,
                                    const struct codec_spec *spec);
@@ -93,8 +94,8 @@ extern void context_encode (struct context *context, unsigned scratch_idx,
                             struct payload *payload);
 
 /* Check, then decode a payload into BLOCK_BYTES at `block`.  For raw,
- * `checksum` is the entry's.  `context` may be NULL where the codec needs
- * none.  0, or -EIO: damaged, the content of `block` is then undefined.
+ * `checksum` is the entry's.  0, or -EIO: damaged, the content of `block` is
+ * then undefined.  `context` may be NULL; -EAGAIN: this codec needs one.
  */
 extern int payload_decode (struct context *context, enum codec_id codec,
                            const void *data, size_t bytes, uint32_t checksum,

@@ -209,7 +209,7 @@ block_write_part (struct store *store, uint64_t blkno, size_t offset,
                   size_t count, const void *data)
 {
   struct group_stripe *stripe = stripe_of (store, blkno);
-  struct context *context = borrow_for_writing (store);
+  struct context *context = borrow_context (store);
   entry_t drop;
   int r;
 

@@ -55,8 +55,8 @@ extern int block_overwrite_slot (struct store *store,
                                  struct group_stripe *stripe, uint64_t blkno,
                                  const struct prepared *prepared);
 
-/* Group lock held: the block's content, BLOCK_BYTES.  `context` may be NULL
- * where no block needs one.  -EIO: damaged.
+/* Group lock held: the block's content, BLOCK_BYTES.  -EIO: damaged.
+ * `context` may be NULL; -EAGAIN: this block needs one.
  */
 extern int block_load (struct store *store, struct group_stripe *stripe,
                        struct context *context, entry_t entry, void *buf);

@@ -35,7 +35,9 @@ group_end (uint64_t blkno, uint64_t end)
   return min_u64 ((blkno | (GROUP_BLOCKS - 1)) + 1, end);
 }
 
-/* Read [offset, offset + count), which lies within one group. */
+/* Read [offset, offset + count), which lies within one group.  -EAGAIN: a
+ * block of it needs a context.
+ */
 static int
 read_group (struct store *store, struct context *context, char *buf,
             size_t count, uint64_t offset)
@@ -61,11 +63,15 @@ read_group (struct store *store, struct context *context, char *buf,
   return 0;
 }
 
+/* Most codecs decode without a context.  Where one is needed, read_group
+ * says so, and with the group unlocked one is borrowed, for the rest of the
+ * request: what a group holds is not known before it is locked.
+ */
 int
 store_read (struct store *store, void *buf, uint64_t count, uint64_t offset)
 {
   const uint64_t group_bytes = GROUP_BLOCKS * BLOCK_BYTES;
-  struct context *context = borrow_for_reading (store);
+  struct context *context = NULL;
   char *p = buf;
   int r = 0;
 
@@ -74,6 +80,10 @@ store_read (struct store *store, void *buf, uint64_t count, uint64_t offset)
       min_u64 (group_bytes - (offset & (group_bytes - 1)), count);
 
     r = read_group (store, context, p, n, offset);
+    if (r == -EAGAIN && context == NULL) {
+      context = borrow_context (store);
+      r = read_group (store, context, p, n, offset);
+    }
     p += n;
     offset += n;
     count -= n;
@@ -128,7 +138,7 @@ write_group (struct store *store, uint64_t blkno, unsigned n,
              const char *data)
 {
   struct prepared prepared[GROUP_BLOCKS];
-  struct context *context = borrow_for_writing (store);
+  struct context *context = borrow_context (store);
   unsigned nr_placed = 0;
   int r = 0;
 

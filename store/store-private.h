@@ -27,9 +27,6 @@ struct store {
   struct context_pool *contexts;
   unsigned nr_contexts;
 
-  /* Blocks may exist whose decoding needs a borrowed context. */
-  _Atomic bool decode_needs_context;
-
   struct lock settings_lock;    /* guards the next two, and their changes */
   struct codec_spec codec;
   uint64_t context_bytes;       /* charged to pages */
@@ -49,26 +46,15 @@ stripe_of (struct store *store, uint64_t blkno)
   return group_stripe (&store->locks, blkno);
 }
 
-/* A context, where decoding may need one; NULL elsewhere.  To be called
- * before a group lock is taken.
- */
+/* A context.  To be called before a group lock is taken. */
 static inline struct context *
-borrow_for_reading (struct store *store)
-{
-  if (!atomic_load_explicit (&store->decode_needs_context,
-                             memory_order_acquire))
-    return NULL;
-  lock_rank_enter (LOCK_CONTEXT);
-  return context_borrow (store->contexts);
-}
-
-static inline struct context *
-borrow_for_writing (struct store *store)
+borrow_context (struct store *store)
 {
   lock_rank_enter (LOCK_CONTEXT);
   return context_borrow (store->contexts);
 }
 
+/* NULL: there is none to return. */
 static inline void
 return_context (struct store *store, struct context *context)
 {

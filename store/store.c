@@ -127,9 +127,6 @@ set_codec_locked (struct store *store, const struct codec_spec *spec)
   ASSERT_LOCKED (&store->settings_lock);
   if (r < 0)
     return r;
-  if (codec_decode_needs_context (spec->id))
-    atomic_store_explicit (&store->decode_needs_context, true,
-                           memory_order_release);
   r = context_pool_set_codec (store->contexts, spec);
   if (r == 0)
     store->codec = *spec;
