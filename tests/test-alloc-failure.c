@@ -31,7 +31,7 @@
 /*--------------------------------------------------------------------*/
 /* The pool. */
 
-#define NR_OBJECTS 160
+#define NR_OBJECTS 300
 
 static struct pages pages;
 static struct pool *pool;

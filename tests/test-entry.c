@@ -19,7 +19,7 @@
 #define MAX_PAYLOAD ((UINT32_C (1) << ENTRY_SIZE_BITS) - 1)
 #define MAX_RAW_CHECKSUM ((UINT32_C (1) << RAW_CHECKSUM_BITS) - 1)
 #define LOC_PER_PAGE ((zs_loc) 1 << (BLOCK_SHIFT - ZS_LOC_SHIFT))
-#define NR_TRIES 100000
+#define NR_TRIES 20000
 
 /* What the fields that no maker sets begin with. */
 static unsigned
