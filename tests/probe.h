@@ -64,7 +64,9 @@ extern uint64_t probe_resident_bytes (void);
  * when readers without a lock have been at work.
  */
 extern uint64_t probe_rss_bytes (void);
-/* As probe_resident_bytes, for the range that addr lies in; its start goes to *start. */
+/* By mincore, of the range that addr lies in; where that is goes to *start
+ * and *bytes.
+ */
 extern uint64_t probe_resident_at (const void *addr, void **start,
                                    size_t *bytes);
 

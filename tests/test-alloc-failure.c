@@ -229,7 +229,7 @@ use_store (struct disk *disk)
   write_twice (disk, 70000, 77777);
   write_content (disk, CONTENT_RANDOM, 8, 500);
   write_content (disk, CONTENT_TEXT, 5, 5);
-  zero_twice (disk, MIB, 4 * MIB + 1000, false);
+  zero_twice (disk, MIB - 2000, 4 * MIB + 1000, false);
   zero_twice (disk, 100000, 5, true);
   trim_twice (disk, MIB, 123456);
   write_content (disk, CONTENT_NEAR, 8, 40);

@@ -217,18 +217,41 @@ START_TEST (test_blocks_are_not_torn)
 }
 END_TEST
 
+/* Fill the disk behind the blocks in use until the limit is reached, and
+ * leave room for a few blocks.
+ */
+static void
+add_ballast (struct disk *disk)
+{
+  uint8_t block[BLOCK_BYTES];
+  uint64_t blkno = NR_BLOCKS;
+  struct rng rng;
+  int r = 0;
+
+  rng_init (&rng, test_seed (), 3);
+  while (r == 0) {
+    ck_assert_uint_lt (blkno, disk->nr_blocks);
+    rng_fill (&rng, block, sizeof block);
+    r = store_write (disk->store, block, BLOCK_BYTES, blkno * BLOCK_BYTES);
+    ++blkno;
+  }
+  ck_assert_int_eq (r, -ENOSPC);
+  ck_assert_int_eq (store_trim (disk->store, 24 * BLOCK_BYTES,
+                                (blkno - 25) * BLOCK_BYTES), 0);
+}
+
 /* At the limit blocks are written over in place. */
 START_TEST (test_blocks_are_not_torn_at_the_limit)
 {
-  struct store_params params = {
-    .size_bytes = NR_BLOCKS * BLOCK_BYTES,
-    .codec = { CODEC_LZ4, 1 }, .limit_bytes = PAGES_NO_LIMIT
+  const struct store_params params = {
+    .size_bytes = 8 * MIB, .codec = { CODEC_LZ4, 1 },
+    .limit_bytes = PAGES_NO_LIMIT
   };
   struct disk disk = disk_open_bare (params.size_bytes,
-                                     store_min_bytes (&params)
-                                     + NR_BLOCKS * BLOCK_BYTES / 3, "lz4");
+                                     store_min_bytes (&params), "lz4");
 
   make_variants ();
+  add_ballast (&disk);
   store = disk.store;
   may_be_full = true;
   nr_ops = test_quick () || TEST_SANITIZED ? 1500 : 10000;

@@ -1,0 +1,570 @@
+/* zmem
+ * Copyright The zmem authors
+ * SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The model: many threads use one disk at random, and a flat array knows
+ * what it ought to hold.
+ *
+ *     disk    |  stripe 0  |s1|   stripe 2      |s3|s4| ...
+ *     blocks  |----|----|----|----|----|----|----|----|
+ *
+ * The disk is cut at random bytes into stripes, each owned by one thread.
+ * A thread writes, zeroes and trims within its stripes alone, and knows
+ * each byte of them; but neighbours share blocks, so whatever one of them
+ * does to a block must not undo what another did: a lost update is what a
+ * wrong read-modify-write makes.  Nobody else writes a thread's bytes of
+ * the array, so the array needs no lock.
+ *
+ * Beside them one thread disturbs: changes the codec, moves the limit to
+ * where writes are refused, asks for statistics and extents.  After an error
+ * each block of the request must be as it was or as it was to be.
+ *
+ * An epoch is a number of requests a thread; after it all stop, the store
+ * recounts itself (store_check), held is compared with what the kernel
+ * says, and every byte with the array.
+ *
+ *   test-model [--threads N] [--size BYTES] [--ops N a thread and epoch]
+ *              [--epochs N | --seconds N] [--seed N] [--calm]
+ *
+ * --calm: no disturbing thread and no limit, so that no error is allowed.
+ * A run can be repeated by its seed, but for how the threads interleave.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "model-disturb.h"
+#include "probe.h"
+#include "stats.h"
+#include "store.h"
+#include "test-util.h"
+
+#define MAX_THREADS 64
+#define MAX_REQUEST MIB
+
+static struct options {
+  unsigned nr_threads;
+  uint64_t size;
+  unsigned nr_ops;              /* a thread and epoch */
+  unsigned nr_epochs;
+  unsigned seconds;             /* 0: as many epochs as said */
+  bool calm;
+} options;
+
+struct stripe {
+  uint64_t start, end;
+};
+
+struct worker {
+  pthread_t thread;
+  struct rng rng;
+  struct stripe *stripes;
+  unsigned nr_stripes;
+  uint8_t *buf;                 /* MAX_REQUEST: what is written */
+  uint8_t *back;                /* and what is read */
+  uint64_t nr_passed;
+  uint64_t nr_refused;
+};
+
+static struct store *store;
+static uint8_t *shadow;         /* each byte: guard: its stripe's owner */
+static uint64_t foreign_bytes;  /* held that is no mapping and no context */
+static struct worker workers[MAX_THREADS];
+static pthread_barrier_t epoch_start, epoch_end;
+static atomic_bool stopping;    /* set between epochs */
+static atomic_uint nr_busy;     /* workers that are not done with the epoch */
+
+/*--------------------------------------------------------------------*/
+/* What a worker does. */
+
+static struct stripe
+choose_range (struct worker *worker)
+{
+  const struct stripe *stripe =
+    &worker->stripes[rng_below (&worker->rng, worker->nr_stripes)];
+  const uint64_t bytes = stripe->end - stripe->start;
+  uint64_t n = rng_size (&worker->rng, bytes < MAX_REQUEST ? bytes
+                         : MAX_REQUEST);
+  struct stripe range;
+
+  /* All of a stripe and whole blocks are more likely than chance. */
+  if (bytes <= MAX_REQUEST && rng_once_in (&worker->rng, 8))
+    n = bytes;
+  range.start = stripe->start + rng_below (&worker->rng, bytes - n + 1);
+  range.end = range.start + n;
+  if (rng_once_in (&worker->rng, 3)) {
+    const uint64_t start = (range.start + 4095) & ~UINT64_C (4095);
+    const uint64_t end = (range.end + 4095) & ~UINT64_C (4095);
+    if (start < end && end <= stripe->end)
+      range = (struct stripe) { start, end };
+    if (range.end - range.start > MAX_REQUEST)
+      range.end -= 4096;
+  }
+  return range;
+}
+
+static void
+note_difference (const char *what, const uint8_t *is, const uint8_t *was,
+                 uint64_t count, uint64_t offset)
+{
+  uint64_t i = 0;
+
+  while (i < count && is[i] == was[i])
+    ++i;
+  test_note_failure ("%s of %" PRIu64 " at %" PRIu64 ": byte %" PRIu64
+                     " of the disk is %02x, not %02x", what, count, offset,
+                     offset + i, is[i], was[i]);
+}
+
+/* Read a range of one's own, and perhaps more of the disk around it, of
+ * which one knows nothing.
+ */
+static void
+do_read (struct worker *worker, struct stripe range)
+{
+  uint64_t start = range.start, end = range.end;
+  int r;
+
+  if (rng_once_in (&worker->rng, 3)) {
+    const uint64_t room = MAX_REQUEST - (end - start);
+    const uint64_t before = rng_below (&worker->rng, room / 2 + 1);
+    const uint64_t after = rng_below (&worker->rng, room / 2 + 1);
+    start -= before < start ? before : start;
+    end += after < options.size - end ? after : options.size - end;
+  }
+  r = store_read (store, worker->back, end - start, start);
+  if (r != 0)
+    test_note_failure ("read of %" PRIu64 " at %" PRIu64 " gave %d",
+                       end - start, start, r);
+  else if (memcmp (worker->back + (range.start - start),
+                   shadow + range.start, range.end - range.start) != 0)
+    note_difference ("read", worker->back + (range.start - start),
+                     shadow + range.start, range.end - range.start,
+                     range.start);
+  else
+    ++worker->nr_passed;
+}
+
+/* After an error, or a trim at the limit: each block's part of the range is
+ * old or new; take it as it is.
+ */
+static void
+take_old_or_new (struct worker *worker, struct stripe range)
+{
+  const uint64_t count = range.end - range.start;
+  const int r = store_read (store, worker->back, count, range.start);
+
+  if (r != 0) {
+    test_note_failure ("read after an error gave %d", r);
+    return;
+  }
+  for (uint64_t i = 0; i < count; ) {
+    const uint64_t left = 4096 - (range.start + i) % 4096;
+    const uint64_t n = left < count - i ? left : count - i;
+
+    if (memcmp (worker->back + i, worker->buf + i, n) != 0
+        && memcmp (worker->back + i, shadow + range.start + i, n) != 0) {
+      test_note_failure ("block %" PRIu64 " is neither old nor new",
+                         (range.start + i) / 4096);
+      return;
+    }
+    i += n;
+  }
+  memcpy (shadow + range.start, worker->back, count);
+}
+
+/* The request has been made: worker->buf is what the range should hold. */
+static void
+settle_result (struct worker *worker, struct stripe range, int r,
+               bool may_stay, const char *what)
+{
+  const uint64_t count = range.end - range.start;
+
+  if (r == 0 && !may_stay)
+    memcpy (shadow + range.start, worker->buf, count);
+  else if (r == 0 || (r == -ENOSPC && !options.calm)) {
+    worker->nr_refused += r != 0;
+    take_old_or_new (worker, range);
+  }
+  else {
+    test_note_failure ("%s of %" PRIu64 " at %" PRIu64 " gave %d", what,
+                       count, range.start, r);
+    take_old_or_new (worker, range);
+  }
+  ++worker->nr_passed;
+  if (rng_once_in (&worker->rng, 4))
+    do_read (worker, range);
+}
+
+static void
+do_write (struct worker *worker, struct stripe range)
+{
+  const uint64_t count = range.end - range.start;
+
+  make_range (&worker->rng, worker->buf, count, range.start);
+  settle_result (worker, range,
+                 store_write (store, worker->buf, count, range.start),
+                 false, "write");
+}
+
+static void
+do_zero (struct worker *worker, struct stripe range, bool may_punch)
+{
+  const uint64_t count = range.end - range.start;
+
+  memset (worker->buf, 0, count);
+  settle_result (worker, range,
+                 store_zero (store, count, range.start, may_punch),
+                 false, "zero");
+}
+
+/* Whole blocks read as zeros afterwards, whatever the limit; edges may stay
+ * where the limit forbids to write them.
+ */
+static void
+do_trim (struct worker *worker, struct stripe range)
+{
+  const uint64_t count = range.end - range.start;
+  const uint64_t whole_start = (range.start + 4095) & ~UINT64_C (4095);
+  const uint64_t whole_end = range.end & ~UINT64_C (4095);
+  const int r = store_trim (store, count, range.start);
+
+  if (whole_start < whole_end) {
+    const uint64_t bytes = whole_end - whole_start;
+    if (store_read (store, worker->back, bytes, whole_start) != 0
+        || !is_all_zero (worker->back, bytes))
+      test_note_failure ("trim of %" PRIu64 " at %" PRIu64
+                         " left something", count, range.start);
+    memset (shadow + whole_start, 0, bytes);
+  }
+  memset (worker->buf, 0, count);
+  settle_result (worker, range, r, !options.calm, "trim");
+}
+
+static void
+do_request (struct worker *worker)
+{
+  const struct stripe range = choose_range (worker);
+
+  switch (rng_below (&worker->rng, 16)) {
+  case 0: case 1:
+    do_trim (worker, range);
+    break;
+  case 2:
+    do_zero (worker, range, true);
+    break;
+  case 3:
+    do_zero (worker, range, false);
+    break;
+  case 4: case 5: case 6: case 7: case 8:
+    do_read (worker, range);
+    break;
+  default:
+    do_write (worker, range);
+  }
+}
+
+static void *
+work (void *arg)
+{
+  struct worker *worker = arg;
+
+  for (;;) {
+    pthread_barrier_wait (&epoch_start);
+    if (atomic_load (&stopping))
+      return NULL;
+    for (unsigned i = 0; i < options.nr_ops && test_nr_failures () == 0; ++i)
+      do_request (worker);
+    atomic_fetch_sub (&nr_busy, 1);
+    pthread_barrier_wait (&epoch_end);
+  }
+}
+
+/*--------------------------------------------------------------------*/
+/* What disturbs: model-disturb.c, as long as a worker works. */
+
+static void *
+disturb (void *arg)
+{
+  struct rng *rng = arg;
+
+  for (;;) {
+    pthread_barrier_wait (&epoch_start);
+    if (atomic_load (&stopping))
+      return NULL;
+    while (atomic_load (&nr_busy) > 0) {
+      disturb_with_questions (store, rng);
+      if (!options.calm)
+        disturb_with_changes (store, rng);
+      sleep_us (300);
+    }
+    store_set_limit (store, PAGES_NO_LIMIT);
+    pthread_barrier_wait (&epoch_end);
+  }
+}
+
+/*--------------------------------------------------------------------*/
+/* Between epochs. */
+
+static uint64_t
+count_check (bool ok, const char *what)
+{
+  if (!ok)
+    test_note_failure ("%s", what);
+  return ok;
+}
+
+/* Held, to the byte, is what the kernel says, and what malloc gave. */
+static uint64_t
+check_held (void)
+{
+  struct stats stats;
+
+  memset (&stats, 0, sizeof stats);
+  store_stats (store, &stats);
+  if (stats.held_bytes
+      == probe_rss_bytes () + stats.context_bytes + foreign_bytes)
+    return 1;
+  test_note_failure ("held is %" PRIu64 ", %" PRIu64 " resident, contexts %"
+                     PRIu64 ", other %" PRIu64, stats.held_bytes,
+                     probe_rss_bytes (), stats.context_bytes, foreign_bytes);
+  return 0;
+}
+
+static uint64_t
+check_all_bytes (uint8_t *back)
+{
+  uint64_t nr_passed = 0;
+
+  for (uint64_t at = 0; at < options.size; at += MAX_REQUEST) {
+    const uint64_t left = options.size - at;
+    const uint64_t n = left < MAX_REQUEST ? left : MAX_REQUEST;
+
+    if (store_read (store, back, n, at) != 0)
+      test_note_failure ("read at %" PRIu64 " failed", at);
+    else if (memcmp (back, shadow + at, n) != 0)
+      note_difference ("last read", back, shadow + at, n, at);
+    else
+      ++nr_passed;
+  }
+  return nr_passed;
+}
+
+static uint64_t
+check_epoch (void)
+{
+  char error[512] = "";
+  uint64_t nr_passed = 0;
+
+  nr_passed += count_check (store_check (store, error, sizeof error) == 0,
+                            error);
+  nr_passed += check_held ();
+  nr_passed += check_all_bytes (workers[0].back);
+  return nr_passed;
+}
+
+/*--------------------------------------------------------------------*/
+
+/* Stripes: many shorter than a block, many of some blocks, a few longer
+ * than the largest request.
+ */
+static void
+cut_into_stripes (struct rng *rng)
+{
+  static const uint64_t typical[] = { 300, 6000, 70000, 3 * MAX_REQUEST };
+  uint64_t at = 0;
+
+  for (unsigned i = 0; at < options.size; ++i) {
+    const uint64_t bytes = rng_size (rng, typical[rng_below (rng, 4)]);
+    const uint64_t left = options.size - at;
+    struct worker *worker = &workers[i % options.nr_threads];
+
+    worker->stripes = realloc (worker->stripes, (worker->nr_stripes + 1)
+                               * sizeof worker->stripes[0]);
+    if (worker->stripes == NULL)
+      abort ();
+    worker->stripes[worker->nr_stripes].start = at;
+    at += bytes < left ? bytes : left;
+    worker->stripes[worker->nr_stripes++].end = at;
+  }
+}
+
+static void
+open_store (void)
+{
+  const struct store_params params = {
+    .size_bytes = options.size, .limit_bytes = PAGES_NO_LIMIT,
+    .codec = { CODEC_LZ4, 1 }, .pages_ops = &probe_ops,
+  };
+  struct stats stats;
+  int r = store_create (&params, &store);
+
+  if (r == 0)
+    r = store_start (store);
+  if (r != 0) {
+    fprintf (stderr, "test-model: no store: %s\n", strerror (-r));
+    exit (EXIT_FAILURE);
+  }
+  memset (&stats, 0, sizeof stats);
+  store_stats (store, &stats);
+  foreign_bytes = stats.held_bytes - probe_rss_bytes ()
+    - stats.context_bytes;
+}
+
+static void
+prepare (struct rng *rng)
+{
+  open_store ();
+  shadow = calloc (1, options.size);
+  cut_into_stripes (rng);
+  for (unsigned i = 0; i < options.nr_threads; ++i) {
+    rng_init (&workers[i].rng, test_seed (), 100 + i);
+    workers[i].buf = malloc (MAX_REQUEST);
+    workers[i].back = malloc (MAX_REQUEST);
+    if (shadow == NULL || workers[i].buf == NULL || workers[i].back == NULL
+        || workers[i].nr_stripes == 0) {
+      fprintf (stderr, "test-model: no memory, or too small a disk\n");
+      exit (EXIT_FAILURE);
+    }
+  }
+  pthread_barrier_init (&epoch_start, NULL, options.nr_threads + 2);
+  pthread_barrier_init (&epoch_end, NULL, options.nr_threads + 2);
+}
+
+static void
+finish (void)
+{
+  store_destroy (store);
+  for (unsigned i = 0; i < options.nr_threads; ++i) {
+    free (workers[i].stripes);
+    free (workers[i].buf);
+    free (workers[i].back);
+  }
+  free (shadow);
+  pthread_barrier_destroy (&epoch_start);
+  pthread_barrier_destroy (&epoch_end);
+}
+
+static uint64_t
+now_seconds (void)
+{
+  struct timespec now;
+
+  clock_gettime (CLOCK_MONOTONIC, &now);
+  return (uint64_t) now.tv_sec;
+}
+
+static uint64_t
+run_epochs (void)
+{
+  const uint64_t start = now_seconds ();
+  uint64_t nr_passed = 0;
+
+  for (unsigned epoch = 0; test_nr_failures () == 0; ++epoch) {
+    if (options.seconds > 0 ? now_seconds () - start >= options.seconds
+        : epoch == options.nr_epochs)
+      break;
+    atomic_store (&nr_busy, options.nr_threads);
+    pthread_barrier_wait (&epoch_start);
+    pthread_barrier_wait (&epoch_end);
+    nr_passed += check_epoch ();
+  }
+  atomic_store (&stopping, true);
+  pthread_barrier_wait (&epoch_start);
+  return nr_passed;
+}
+
+static uint64_t
+number_of (const char *name, const char *text, uint64_t least)
+{
+  char *end;
+  const uint64_t n = strtoull (text, &end, 0);
+
+  if (*text == '\0' || *end != '\0' || n < least) {
+    fprintf (stderr, "test-model: --%s: not a number of at least %" PRIu64
+             ": %s\n", name, least, text);
+    exit (EXIT_FAILURE);
+  }
+  return n;
+}
+
+static void
+read_options (int argc, char *argv[])
+{
+  static const struct option longopts[] = {
+    { "threads", required_argument, NULL, 't' },
+    { "size", required_argument, NULL, 's' },
+    { "ops", required_argument, NULL, 'o' },
+    { "epochs", required_argument, NULL, 'e' },
+    { "seconds", required_argument, NULL, 'S' },
+    { "seed", required_argument, NULL, 'r' },
+    { "calm", no_argument, NULL, 'c' },
+    { NULL, 0, NULL, 0 }
+  };
+  int opt;
+
+  options = (struct options) {
+    .nr_threads = 8, .size = 40 * MIB + 1234, .nr_ops = 2000,
+    .nr_epochs = test_quick () ? 6 : TEST_SANITIZED ? 10 : 60,
+  };
+  while ((opt = getopt_long (argc, argv, "", longopts, NULL)) != -1)
+    switch (opt) {
+    case 't': options.nr_threads = number_of ("threads", optarg, 1); break;
+    case 's': options.size = number_of ("size", optarg, 1); break;
+    case 'o': options.nr_ops = number_of ("ops", optarg, 1); break;
+    case 'e': options.nr_epochs = number_of ("epochs", optarg, 1); break;
+    case 'S': options.seconds = number_of ("seconds", optarg, 1); break;
+    case 'r': test_set_seed (number_of ("seed", optarg, 0)); break;
+    case 'c': options.calm = true; break;
+    default:
+      fprintf (stderr, "usage: test-model [--threads N] [--size BYTES] "
+               "[--ops N] [--epochs N] [--seconds N] [--seed N] [--calm]\n");
+      exit (EXIT_FAILURE);
+    }
+  if (options.nr_threads > MAX_THREADS)
+    options.nr_threads = MAX_THREADS;
+}
+
+int
+main (int argc, char *argv[])
+{
+  uint64_t nr_passed, nr_refused = 0;
+  pthread_t disturber;
+  struct rng rng, disturber_rng;
+
+  test_start ("test-model");
+  read_options (argc, argv);
+  printf ("test-model: --seed %" PRIu64 " --threads %u --size %" PRIu64
+          " --ops %u%s\n", test_seed (), options.nr_threads, options.size,
+          options.nr_ops, options.calm ? " --calm" : "");
+  fflush (stdout);
+  rng_init (&rng, test_seed (), 1);
+  rng_init (&disturber_rng, test_seed (), 2);
+  prepare (&rng);
+
+  pthread_create (&disturber, NULL, disturb, &disturber_rng);
+  for (unsigned i = 0; i < options.nr_threads; ++i)
+    pthread_create (&workers[i].thread, NULL, work, &workers[i]);
+  nr_passed = run_epochs ();
+  pthread_join (disturber, NULL);
+  for (unsigned i = 0; i < options.nr_threads; ++i) {
+    pthread_join (workers[i].thread, NULL);
+    nr_passed += workers[i].nr_passed;
+    nr_refused += workers[i].nr_refused;
+  }
+  finish ();
+  probe_reset ();               /* notes what was not released */
+  printf ("test-model: %" PRIu64 " requests refused at the limit\n",
+          nr_refused);
+  printf ("%" PRIu64 " passed, %u failed\n", nr_passed, test_nr_failures ());
+  return test_nr_failures () == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
