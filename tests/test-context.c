@@ -33,10 +33,11 @@
 /* Allocations, counted. */
 
 static atomic_ulong nr_allocs;  /* ever */
+
+#if !TEST_SANITIZED
 static atomic_long live_bytes;  /* as malloc rounds them */
 static atomic_ulong fail_at;    /* the value of nr_allocs that fails; or 0 */
 
-#if !TEST_SANITIZED
 #define INTERPOSED __attribute__ ((visibility ("default")))
 
 extern void *__libc_malloc (size_t bytes);
