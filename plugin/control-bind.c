@@ -18,7 +18,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,26 +29,11 @@
 #include <unistd.h>
 
 #include "control-bind.h"
+#include "reject.h"
 
 #define BACKLOG 16
 #define LOCK_TRIES 100
 #define LOCK_PAUSE_NS (10 * 1000 * 1000)
-
-static int reject (char *error, size_t error_bytes, int r,
-                   const char *format, ...)
-  __attribute__ ((format (printf, 4, 5)));
-
-/* Returns r, for the caller to return. */
-static int
-reject (char *error, size_t error_bytes, int r, const char *format, ...)
-{
-  va_list args;
-
-  va_start (args, format);
-  vsnprintf (error, error_bytes, format, args);
-  va_end (args);
-  return r;
-}
 
 /* Lock the directory that `path` lies in; the descriptor is the lock.  -1:
  * without.  Anybody who can read the directory can hold its lock, so it is

@@ -17,7 +17,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +28,7 @@
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
+#include "reject.h"
 #include "service-thread.h"
 #include "stats-output.h"
 #include "statsfile.h"
@@ -47,22 +47,6 @@ static struct {
   pthread_cond_t wake;
   bool stop;
 } statsfile;
-
-static int reject (char *error, size_t error_bytes, int r,
-                   const char *format, ...)
-  __attribute__ ((format (printf, 4, 5)));
-
-/* Returns r, for the caller to return. */
-static int
-reject (char *error, size_t error_bytes, int r, const char *format, ...)
-{
-  va_list args;
-
-  va_start (args, format);
-  vsnprintf (error, error_bytes, format, args);
-  va_end (args);
-  return r;
-}
 
 /* A new, empty FILE.tmp: a descriptor, or -errno. */
 static int

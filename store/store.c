@@ -230,6 +230,9 @@ stats_of_blocks (struct store *store, struct stats *stats)
   stats->zstd_blocks = sums[COUNT_BY_CODEC + CODEC_ZSTD];
   stats->live_blocks = stats->same_filled_blocks + stats->raw_blocks
     + stats->repeat_blocks + stats->lz4_blocks + stats->zstd_blocks;
+  /* A block that changes its kind while it is counted may count twice. */
+  if (stats->live_blocks > store->table.nr_blocks)
+    stats->live_blocks = store->table.nr_blocks;
   stats->hole_blocks = store->table.nr_blocks - stats->live_blocks;
   stats->logical_bytes = stats->live_blocks * BLOCK_BYTES;
   stats->payload_bytes = sums[COUNT_PAYLOAD_BYTES];

@@ -356,6 +356,56 @@ START_TEST (test_region_comes_and_goes)
 }
 END_TEST
 
+/*--------------------------------------------------------------------*/
+/* Statistics of a disk without a hole, whose blocks change their kind all
+ * the time: none of them is ever counted twice, or the holes would be
+ * fewer than none.
+ */
+
+#define NR_FLIPPERS 3
+
+static void *
+flip_kinds (void *arg)
+{
+  const uint64_t blkno = (uint64_t) (uintptr_t) arg * 16;
+
+  for (unsigned i = 0; !atomic_load (&done); ++i)
+    if (store_write (store, variants[1 + i % (NR_VARIANTS - 1)], BLOCK_BYTES,
+                     blkno * BLOCK_BYTES) != 0)
+      test_note_failure ("write failed");
+  return NULL;
+}
+
+START_TEST (test_statistics_of_a_full_disk)
+{
+  const unsigned nr_looks = test_quick () || TEST_SANITIZED ? 2000 : 200000;
+  struct disk disk = disk_open_bare (NR_FLIPPERS * 16 * BLOCK_BYTES,
+                                     PAGES_NO_LIMIT, "lz4");
+  pthread_t threads[NR_FLIPPERS];
+
+  make_variants ();
+  store = disk.store;
+  ck_assert_int_eq (store_zero (store, disk.size, 0, false), 0);
+  atomic_store (&done, false);
+  for (uintptr_t i = 0; i < NR_FLIPPERS; ++i)
+    ck_assert_int_eq (pthread_create (&threads[i], NULL, flip_kinds,
+                                      (void *) i), 0);
+  for (unsigned i = 0; i < nr_looks; ++i) {
+    const struct stats stats = disk_stats (&disk);
+    if (stats.hole_blocks > disk.nr_blocks
+        || stats.logical_bytes > disk.nr_blocks * BLOCK_BYTES)
+      test_note_failure ("%" PRIu64 " holes, %" PRIu64 " live of %" PRIu64,
+                         stats.hole_blocks, stats.live_blocks,
+                         disk.nr_blocks);
+  }
+  atomic_store (&done, true);
+  for (unsigned i = 0; i < NR_FLIPPERS; ++i)
+    pthread_join (threads[i], NULL);
+  ck_assert_uint_eq (disk_stats (&disk).hole_blocks, 0);
+  check_and_close (&disk);
+}
+END_TEST
+
 int
 main (void)
 {
@@ -370,6 +420,7 @@ main (void)
   tcase_add_test (tcase, test_blocks_are_not_torn_at_the_limit);
   tcase_add_test (tcase, test_codec_changes_under_requests);
   tcase_add_test (tcase, test_region_comes_and_goes);
+  tcase_add_test (tcase, test_statistics_of_a_full_disk);
   suite_add_tcase (suite, tcase);
   runner = srunner_create (suite);
   srunner_run_all (runner, CK_ENV);
