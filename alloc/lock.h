@@ -2,8 +2,8 @@
  * Copyright The zmem authors
  * SPDX-License-Identifier: BSD-3-Clause
  *
- * Mutexes with a rank.  A thread takes locks in ascending rank only; of the
- * ranks below LOCK_LEAF it holds at most one lock each.  A build with
+ * Mutexes with a rank.  A thread takes locks in ascending rank only, and
+ * holds at most one of each rank.  A build with
  * --enable-debug-checks keeps, a thread, the set of ranks held, and stops on
  * the first violation; other builds pay for a plain mutex.
  *

@@ -6,10 +6,11 @@
  * in pages.h; what each way of touching and purging costs, and why the
  * memory is anonymous, in docs/ALLOCATOR.
  *
- * Pages are made resident with MADV_POPULATE_WRITE, not by touching them:
- * a batch costs one system call, and where the system has no memory (a
- * cgroup's limit, say) the call fails with ENOMEM where a touch would have
- * called the out-of-memory killer.
+ * Pages are made resident with MADV_POPULATE_WRITE, not by touching them: a
+ * batch costs one system call, and the moment is ours to choose.  It does not
+ * make running out of memory an error: in a cgroup of 40 MiB (v1, Linux 6.18)
+ * populating beyond it was the out-of-memory killer all the same.  Only the
+ * limit protects from that; the call can fail, though, and is checked.
  */
 
 #include <config.h>
@@ -136,7 +137,7 @@ raise_highest (struct pages *pages, uint64_t held)
 }
 
 int
-pages_charge_foreign (struct pages *pages, uint64_t bytes)
+pages_charge (struct pages *pages, uint64_t bytes)
 {
   uint64_t held = atomic_load (&pages->held);
 
@@ -156,16 +157,23 @@ pages_uncharge (struct pages *pages, uint64_t bytes)
   atomic_fetch_sub (&pages->held, bytes);
 }
 
-void
-pages_uncharge_foreign (struct pages *pages, uint64_t bytes)
-{
-  pages_uncharge (pages, bytes);
-}
-
 int
 pages_reserve (struct pages *pages, size_t bytes, void **addr)
 {
   return pages->ops->reserve (pages, pages_round_up (bytes), addr);
+}
+
+int
+pages_probe (struct pages *pages, size_t bytes)
+{
+  void *addr;
+  int r = pages_reserve (pages, bytes, &addr);
+
+  if (r < 0)
+    return r;
+  r = pages_activate (pages, addr, bytes);
+  pages_release (pages, addr, bytes);
+  return r;
 }
 
 int
@@ -183,7 +191,7 @@ pages_release (struct pages *pages, void *addr, size_t bytes)
 int
 pages_populate (struct pages *pages, void *addr, size_t bytes)
 {
-  int r = pages_charge_foreign (pages, bytes);
+  int r = pages_charge (pages, bytes);
 
   if (r < 0)
     return r;

@@ -8,11 +8,11 @@
  * done before a fork), then activated (readable and writable, no
  * transparent huge pages, not in core dumps; after the fork).  Its pages
  * come into being one of two ways only: pages_populate, which charges them
- * to `held` first, or pages_charge_foreign, for memory that a library
+ * to `held` first, or pages_charge, for memory that a library
  * allocates on our behalf.  pages_purge hands them back and lowers `held`
  * afterwards.  Hence
  *
- *     held == resident pages of our mappings + foreign bytes
+ *     held == resident pages of our mappings + what pages_charge added
  *     held <= limit, at every instant, unless the limit was lowered
  *
  * What really maps, touches and purges is behind `struct pages_ops`, so a
@@ -81,6 +81,11 @@ pages_round_up (size_t bytes)
   return (bytes + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1);
 }
 
+/* Could `bytes` be reserved and activated, all at once?  What activation
+ * meets (RLIMIT_DATA, vm.overcommit_memory=2) is seen here before a fork.
+ */
+extern int pages_probe (struct pages *pages, size_t bytes);
+
 extern int pages_reserve (struct pages *pages, size_t bytes, void **addr);
 extern int pages_activate (struct pages *pages, void *addr, size_t bytes);
 extern void pages_release (struct pages *pages, void *addr, size_t bytes);
@@ -96,14 +101,12 @@ extern int pages_populate (struct pages *pages, void *addr, size_t bytes);
  */
 extern int pages_purge (struct pages *pages, void *addr, size_t bytes);
 
-/* Uncharge pages that pages_release is about to unmap. */
-extern void pages_uncharge (struct pages *pages, uint64_t bytes);
-
-/* Charge or uncharge memory that comes from elsewhere (malloc'ed codec
- * contexts).  Charging fails with -ENOSPC when it would pass the limit.
+/* Charge memory that is about to come from elsewhere (codec contexts), or
+ * uncharge what has gone: that, or pages that pages_release will unmap.
+ * Charging fails with -ENOSPC when it would pass the limit.
  */
-extern int pages_charge_foreign (struct pages *pages, uint64_t bytes);
-extern void pages_uncharge_foreign (struct pages *pages, uint64_t bytes);
+extern int pages_charge (struct pages *pages, uint64_t bytes);
+extern void pages_uncharge (struct pages *pages, uint64_t bytes);
 
 /* An array that grows at its end and stays: descriptors of zspages, links
  * of free runs.  Elements below `nr_touched` are resident.

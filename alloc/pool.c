@@ -30,8 +30,9 @@
 #define TOUCH_AHEAD_SHIFT 7
 #define TOUCH_AHEAD_MAX_PAGES 32
 
-/* Side tables take a quarter of the arena if all of it is 16-byte objects;
- * this much address space is always enough.
+/* A run of the longest kind for every zspage: more than any mix of tables
+ * takes at once.  Runs are never joined, so a pool whose sizes keep changing
+ * could still use it up; then it has no room, as at the limit.
  */
 static uint32_t
 side_table_reserve_pages (uint64_t nr_zspages)
@@ -39,6 +40,29 @@ side_table_reserve_pages (uint64_t nr_zspages)
   const uint64_t pages = nr_zspages * SIDE_TABLE_MAX_PAGES;
 
   return pages < UINT32_MAX ? pages : UINT32_MAX - 1;
+}
+
+static zspage_idx
+nr_zspages_of (uint64_t arena_bytes)
+{
+  if (arena_bytes > ARENA_MAX_BYTES)
+    arena_bytes = ARENA_MAX_BYTES;
+  return (zspage_idx) ((arena_bytes + ZSPAGE_BYTES - 1) / ZSPAGE_BYTES);
+}
+
+uint64_t
+pool_address_bytes (uint64_t arena_bytes)
+{
+  const zspage_idx nr = nr_zspages_of (arena_bytes);
+
+  return nr * (uint64_t) (ZSPAGE_BYTES + sizeof (struct zspage))
+    + side_tables_address_bytes (side_table_reserve_pages (nr));
+}
+
+size_t
+pool_struct_bytes (void)
+{
+  return sizeof (struct pool);
 }
 
 int
@@ -51,11 +75,9 @@ pool_create (struct pages *pages, uint64_t arena_bytes, struct pool **ret)
   if (pool == NULL)
     return -ENOMEM;
   memset (pool, 0, sizeof *pool);
-  if (arena_bytes > ARENA_MAX_BYTES)
-    arena_bytes = ARENA_MAX_BYTES;
   pool->pages = pages;
   pool->table = size_class_table ();
-  pool->nr_zspages = (arena_bytes + ZSPAGE_BYTES - 1) / ZSPAGE_BYTES;
+  pool->nr_zspages = nr_zspages_of (arena_bytes);
   pool->arena_bytes = (uint64_t) pool->nr_zspages * ZSPAGE_BYTES;
   pool->free_head = ZSPAGE_NONE;
   lock_init (&pool->free_lock, LOCK_LEAF);
@@ -128,7 +150,7 @@ take_free_zspage (struct pool *pool, zspage_idx *ret)
     return 0;
   }
   if (pool->nr_bumped == pool->nr_zspages)
-    return -ENOMEM;
+    return -ENOSPC;
   const int r = grown_array_touch (pool->pages, &pool->zspages,
                                    pool->nr_bumped);
   if (r < 0)

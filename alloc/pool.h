@@ -21,8 +21,8 @@
  * those of lower rank (lock.h).  Nothing here blocks but on those locks and
  * on the kernel making pages resident.
  *
- * Errors: -ENOSPC: over pages->limit.  -ENOMEM: the system has no memory,
- * or the arena's address space is used up.
+ * Errors: -ENOSPC: over pages->limit, or the arena's address space is used
+ * up (by scattered objects).  -ENOMEM: the system would not give memory.
  */
 
 #ifndef ZMEM_POOL_H
@@ -44,6 +44,12 @@ typedef uint32_t owner_t;       /* 31 bits of the user's, 1 bit of tag */
 #define OWNER_NONE UINT32_MAX   /* belongs to the pool's user, never moves */
 
 struct pool;
+
+/* Address space that a pool with so large an arena takes, all included. */
+extern uint64_t pool_address_bytes (uint64_t arena_bytes);
+
+/* What pool_create allocates besides, and does not charge to pages. */
+extern size_t pool_struct_bytes (void);
 
 /* Reserve address space for `arena_bytes` (rounded up to whole zspages, at
  * most ARENA_MAX_BYTES) and its bookkeeping.  `pages` is borrowed until

@@ -39,7 +39,7 @@ static_assert (sizeof (struct shared_page) == 32, "header of a shared page");
 static size_t
 round_table (size_t bytes)
 {
-  return (bytes + SIDE_TABLE_ALIGN - 1) & ~(SIDE_TABLE_ALIGN - 1);
+  return (bytes + SIDE_TABLE_GRANULE - 1) & ~(SIDE_TABLE_GRANULE - 1);
 }
 
 /* Tables a shared page holds, of a rounded size. */
@@ -47,6 +47,12 @@ static unsigned
 tables_per_page (size_t rounded)
 {
   return (PAGE_BYTES - sizeof (struct shared_page)) / rounded;
+}
+
+uint64_t
+side_tables_address_bytes (uint32_t nr_pages)
+{
+  return nr_pages * (uint64_t) (PAGE_BYTES + sizeof (struct run_link));
 }
 
 int
@@ -136,7 +142,7 @@ take_run_locked (struct side_tables *st, unsigned nr_pages, uint32_t *ret)
     return 0;
   }
   if (st->nr_pages - st->nr_bumped < nr_pages)
-    return -ENOMEM;
+    return -ENOSPC;
   page = st->nr_bumped;
   const int r = grown_array_touch (st->pages, &st->links,
                                    page + nr_pages - 1);
@@ -223,7 +229,7 @@ unlink_partial_locked (struct side_tables *st, unsigned group, uint32_t page)
 static int
 alloc_shared_locked (struct side_tables *st, size_t rounded, uint64_t **ret)
 {
-  const unsigned group = rounded / SIDE_TABLE_ALIGN - 1;
+  const unsigned group = rounded / SIDE_TABLE_GRANULE - 1;
   const unsigned per_page = tables_per_page (rounded);
   uint32_t page = st->partial[group];
 
@@ -250,7 +256,7 @@ alloc_shared_locked (struct side_tables *st, size_t rounded, uint64_t **ret)
 static void
 free_shared_locked (struct side_tables *st, size_t rounded, uint64_t *table)
 {
-  const unsigned group = rounded / SIDE_TABLE_ALIGN - 1;
+  const unsigned group = rounded / SIDE_TABLE_GRANULE - 1;
   const uint32_t page = page_of (st, table);
   struct shared_page *header = page_address (st, page);
   const unsigned i = ((char *) table - (char *) (header + 1)) / rounded;

@@ -26,9 +26,10 @@
 #include "pages.h"
 #include "size-class.h"
 
-#define SIDE_TABLE_ALIGN ((size_t) 64)
-#define SIDE_TABLE_SHARED_MAX ((size_t) 2032)
-#define SIDE_TABLE_GROUPS (SIDE_TABLE_SHARED_MAX / SIDE_TABLE_ALIGN + 1)
+/* Sizes are rounded up to this; two of the largest fill a shared page. */
+#define SIDE_TABLE_GRANULE ((size_t) 64)
+#define SIDE_TABLE_SHARED_MAX ((size_t) 1984)
+#define SIDE_TABLE_GROUPS (SIDE_TABLE_SHARED_MAX / SIDE_TABLE_GRANULE)
 #define SIDE_TABLE_MAX_BYTES \
   (MAX_OBJECTS_PER_ZSPAGE / 8 + MAX_OBJECTS_PER_ZSPAGE * sizeof (uint32_t))
 #define SIDE_TABLE_MAX_PAGES \
@@ -46,6 +47,9 @@ struct side_tables {
   uint32_t partial[SIDE_TABLE_GROUPS];  /* shared pages with room */
   uint64_t resident_bytes;      /* of tables; links not included */
 };
+
+/* Address space that so many pages of tables take, links included. */
+extern uint64_t side_tables_address_bytes (uint32_t nr_pages);
 
 extern int side_tables_reserve (struct side_tables *st, struct pages *pages,
                                 uint32_t nr_pages);

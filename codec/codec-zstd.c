@@ -305,6 +305,7 @@ const struct codec_ops codec_zstd_ops = {
   .level_min = LEVEL_MIN,
   .level_max = LEVEL_MAX,
   .decode_needs_state = true,
+  .level_in_state = true,
   .library_version = ZSTD_versionString,
   .create_state = zstd_create_state,
   .free_state = zstd_free_state,

@@ -48,6 +48,7 @@ struct codec_ops {
   const char *level_word;       /* the same in a sentence */
   int level_default, level_min, level_max;
   bool decode_needs_state;
+  bool level_in_state;          /* another level needs another state */
   /* Of the library behind it, to tell users; NULL: there is none. */
   const char *(*library_version) (void);
 

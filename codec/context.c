@@ -66,7 +66,9 @@ struct context_pool {
   pthread_cond_t returned;
   _Atomic size_t bytes;
   unsigned nr_contexts;
-  bool started;                 /* guard: the one caller of set_codec */
+  /* Guard of these two: the one caller of set_codec. */
+  bool started;
+  struct codec_spec spec;       /* of all contexts; raw at first */
   struct context contexts[MAX_CONTEXTS];        /* guard: being borrowed */
 };
 
@@ -188,6 +190,7 @@ context_pool_create (unsigned nr_contexts, size_t max_payload_bytes,
     pool->contexts[i].index = i;
     pool->contexts[i].max_payload_bytes = (uint32_t) max_payload_bytes;
   }
+  pool->spec = (struct codec_spec) { .id = CODEC_RAW };
   *ret = pool;
   return 0;
 }
@@ -250,24 +253,32 @@ start_pool (struct context_pool *pool)
   return 0;
 }
 
-/* Make sure that the context can decode what `spec` encodes, and encode it
- * once its spec says so.
- */
+bool
+context_pool_needs_states (const struct codec_spec *from,
+                           const struct codec_spec *to)
+{
+  const struct codec_ops *ops = codec_table[to->id];
+
+  return ops->create_state != NULL
+    && (from->id != to->id
+        || (ops->level_in_state && from->level != to->level));
+}
+
+/* A state a context, all or none. */
 static int
-add_state (struct context_pool *pool, struct context *context,
-           const struct codec_spec *spec)
+create_states (struct context_pool *pool, const struct codec_spec *spec,
+               void *states[MAX_CONTEXTS], size_t *state_bytes)
 {
   const struct codec_ops *ops = codec_table[spec->id];
-  void *state;
-  size_t bytes;
 
-  if (ops->create_state == NULL ||
-      (context->spec.id == spec->id && context->spec.level == spec->level))
-    return 0;
-  state = ops->create_state (spec->level, &bytes);
-  if (state == NULL)
-    return -ENOMEM;
-  replace_state (pool, context, spec->id, state, bytes);
+  for (unsigned i = 0; i < pool->nr_contexts; i++) {
+    states[i] = ops->create_state (spec->level, state_bytes);
+    if (states[i] == NULL) {
+      while (i-- > 0)
+        ops->free_state (states[i]);
+      return -ENOMEM;
+    }
+  }
   return 0;
 }
 
@@ -285,8 +296,9 @@ switch_spec (struct context_pool *pool, struct context *context,
     replace_state (pool, context, old_id, NULL, 0);
 }
 
-/* In two rounds: no context encodes with the new codec before every context
- * can decode it.
+/* Three rounds: make all new states, so that what can fail does so while
+ * nothing has changed; hand them out; and only then, when every context can
+ * decode what the new codec encodes, switch to it.
  */
 int
 context_pool_set_codec (struct context_pool *pool,
@@ -294,21 +306,30 @@ context_pool_set_codec (struct context_pool *pool,
 {
   int r = pool->started ? 0 : start_pool (pool);
 
-  for (unsigned i = 0; r == 0 && i < pool->nr_contexts; i++) {
-    struct context *context = borrow_index (pool, i);
+  if (r < 0)
+    return r;
+  if (context_pool_needs_states (&pool->spec, spec)) {
+    void *states[MAX_CONTEXTS];
+    size_t state_bytes;
 
-    r = add_state (pool, context, spec);
-    if (r == 0 && context->spec.id == spec->id)
-      context->spec = *spec;
-    context_return (pool, context);
+    r = create_states (pool, spec, states, &state_bytes);
+    if (r < 0)
+      return r;
+    for (unsigned i = 0; i < pool->nr_contexts; i++) {
+      struct context *context = borrow_index (pool, i);
+
+      replace_state (pool, context, spec->id, states[i], state_bytes);
+      context_return (pool, context);
+    }
   }
-  for (unsigned i = 0; r == 0 && i < pool->nr_contexts; i++) {
+  for (unsigned i = 0; i < pool->nr_contexts; i++) {
     struct context *context = borrow_index (pool, i);
 
     switch_spec (pool, context, spec);
     context_return (pool, context);
   }
-  return r;
+  pool->spec = *spec;
+  return 0;
 }
 
 size_t

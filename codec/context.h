@@ -53,12 +53,16 @@ extern void context_pool_destroy (struct context_pool *pool);
 /* Rebuild every context for `spec`; also the first build, before which
  * nothing can be borrowed.  No context encodes with a new codec before all
  * can decode it.  Waits for contexts to be returned, each in turn, and so
- * must not be called with one in hand.  0, or -ENOMEM: then every context
- * goes on with the codec from before (of a first build: raw, or it is to be
- * called again).  One caller at a time.
+ * must not be called with one in hand.  0, or -ENOMEM: then nothing has
+ * changed (of a first build: raw, or it is to be called again).  One caller
+ * at a time.  Old states are freed after the new ones are made.
  */
 extern int context_pool_set_codec (struct context_pool *pool,
                                    const struct codec_spec *spec);
+
+/* Does a change between these two codecs make new states? */
+extern bool context_pool_needs_states (const struct codec_spec *from,
+                                       const struct codec_spec *to);
 
 /* Bytes that contexts occupy, scratch and states.  Any thread, any time. */
 extern size_t context_pool_bytes (struct context_pool *pool);

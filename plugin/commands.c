@@ -154,38 +154,28 @@ print_limit (struct store *store, FILE *out)
            " growth is refused until held_bytes has fallen below it\n", out);
 }
 
-/* The least limit for this disk, as text. */
-static const char *
-print_min_limit (struct store *store, char text[SIZE_TEXT_BYTES])
-{
-  const struct store_params params = {
-    .size_bytes = store_size_bytes (store),
-    .limit_bytes = PAGES_NO_LIMIT,
-    .codec = store_codec (store)
-  };
-
-  return size_text_print (store_min_bytes (&params), text, SIZE_TEXT_BYTES);
-}
-
 static int
 set_limit (struct store *store, const char *args, const struct answer *answer)
 {
   char why[COMMAND_ERROR_BYTES / 2], quoted[QUOTE_BYTES];
-  char least[SIZE_TEXT_BYTES];
   uint64_t limit_bytes;
   int r;
 
   if (strcmp (args, "none") == 0)
     limit_bytes = PAGES_NO_LIMIT;
+  else if (strchr (args, '%') != NULL)
+    return reject (answer, -EINVAL, "limit \"%s\": a percentage is for the"
+                   " start (limit=); here give a size, or none",
+                   quote (args, quoted));
   else if (size_text_parse (args, &limit_bytes, why, sizeof why) < 0)
     return reject (answer, -EINVAL, "limit \"%s\": %s",
                    quote (args, quoted), why);
 
   r = store_set_limit (store, limit_bytes);
   if (r == -EINVAL)
-    return reject (answer, r, "limit \"%s\": an empty disk of this size"
-                   " needs about %s", quote (args, quoted),
-                   print_min_limit (store, least));
+    return reject (answer, r, "limit \"%s\": too little, for an empty disk"
+                   " of this size takes up to %" PRIu64 " bytes",
+                   quote (args, quoted), store_min_limit (store));
   if (r < 0)
     return reject (answer, r, "limit \"%s\": %s", quote (args, quoted),
                    strerror (-r));

@@ -248,8 +248,7 @@ print_foreign_name (const char *name, char *text, size_t text_bytes)
   size_t i;
 
   for (i = 0; name[i] != '\0' && i + 1 < text_bytes; ++i)
-    text[i] = (unsigned char) name[i] < ' ' || name[i] == 0x7f
-      ? '?' : name[i];
+    text[i] = name[i] < ' ' || name[i] > '~' ? '?' : name[i];
   text[i] = '\0';
 }
 

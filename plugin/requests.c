@@ -211,8 +211,8 @@ sum_counter (enum counter counter)
   return sum;
 }
 
-void
-requests_latency (struct histogram *read, struct histogram *write)
+static void
+sum_latency (struct histogram *read, struct histogram *write)
 {
   unsigned bucket, i;
 
@@ -227,25 +227,13 @@ requests_latency (struct histogram *read, struct histogram *write)
   write->sum_ns = sum_counter (WRITE_NS);
 }
 
-static uint64_t
-histogram_total (const struct histogram *histogram)
-{
-  uint64_t total = 0;
-  unsigned bucket;
-
-  for (bucket = 0; bucket < HISTOGRAM_BUCKETS; ++bucket)
-    total += histogram->count[bucket];
-  return total;
-}
-
 void
-requests_stats (struct stats *stats)
+requests_stats (struct stats *stats, struct histogram *read,
+                struct histogram *write)
 {
-  struct histogram read, write;
-
-  requests_latency (&read, &write);
-  stats->read_requests = histogram_total (&read);
-  stats->write_requests = histogram_total (&write);
+  sum_latency (read, write);
+  stats->read_requests = histogram_total (read);
+  stats->write_requests = histogram_total (write);
   stats->trim_requests = sum_counter (TRIM_REQUESTS);
   stats->zero_requests = sum_counter (ZERO_REQUESTS);
   stats->flush_requests = sum_counter (FLUSH_REQUESTS);

@@ -39,9 +39,10 @@ extern int requests_extents (struct store *store, uint64_t count,
 extern void requests_connected (void);
 extern void requests_disconnected (void);
 
-/* Fill in the part of the statistics that requests know. */
-extern void requests_stats (struct stats *stats);
-extern void requests_latency (struct histogram *read,
-                              struct histogram *write);
+/* Fill in the part of the statistics that requests know, and how long reads
+ * and writes took.
+ */
+extern void requests_stats (struct stats *stats, struct histogram *read,
+                            struct histogram *write);
 
 #endif /* ZMEM_REQUESTS_H */

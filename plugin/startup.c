@@ -101,8 +101,10 @@ startup_create_store (const struct options *options, struct store **ret,
   r = store_create (&params, ret);
   if (r < 0) {
     snprintf (error, error_bytes,
-              "size=: cannot reserve address space for a disk of %s: %s "
-              "(does ulimit -v limit it?)", size, strerror (-r));
+              "size=: cannot get address space for a disk of %s: %s (some six "
+              "times its size is reserved, without memory: see ulimit -v, "
+              "ulimit -d, and vm.overcommit_memory, which must not be 2)",
+              size, strerror (-r));
     return r;
   }
 

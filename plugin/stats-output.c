@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,25 +48,14 @@ stats_report_collect (struct store *store, struct stats_report *report)
 
   memset (report, 0, sizeof *report);
   store_stats (store, &report->stats);
-  requests_stats (&report->stats);
-  requests_latency (&report->read_latency, &report->write_latency);
+  requests_stats (&report->stats, &report->read_latency,
+                  &report->write_latency);
   report->codec = store_codec (store);
 
   report->nr_classes = pool_nr_classes (pool);
   assert (report->nr_classes <= MAX_SIZE_CLASSES);
   for (i = 0; i < report->nr_classes; ++i)
     pool_class_stats (pool, i, &report->classes[i]);
-}
-
-static uint64_t
-histogram_count (const struct histogram *histogram)
-{
-  uint64_t count = 0;
-  unsigned i;
-
-  for (i = 0; i < HISTOGRAM_BUCKETS; ++i)
-    count += histogram->count[i];
-  return count;
 }
 
 /* value / 10^digits, exactly, without zeros at the end. */
@@ -99,11 +89,18 @@ print_us (FILE *out, uint64_t ns, const char *infinity)
     print_scaled (out, ns, 3);
 }
 
+/* A statistic's number; `no_limit` is what PAGES_NO_LIMIT looks like, which
+ * of all statistics the limit alone can be.
+ */
 static void
-print_value (FILE *out, uint64_t value, const char *infinity)
+print_stat (FILE *out, const struct stats_report *report,
+            const struct stat_desc *desc, const char *no_limit)
 {
-  if (value == UINT64_MAX)
-    fputs (infinity, out);
+  const uint64_t value = stats_value (&report->stats, desc);
+
+  if (desc->offset == offsetof (struct stats, limit_bytes)
+      && value == PAGES_NO_LIMIT)
+    fputs (no_limit, out);
   else
     fprintf (out, "%" PRIu64, value);
 }
@@ -144,7 +141,7 @@ text_print (const struct stats_report *report, FILE *out)
 
   for (i = 0; i < nr_stats; ++i) {
     fprintf (out, "%s ", stats_table[i].name);
-    print_value (out, stats_value (&report->stats, &stats_table[i]), "none");
+    print_stat (out, report, &stats_table[i], "none");
     putc ('\n', out);
   }
 
@@ -164,7 +161,7 @@ json_print_latency (FILE *out, const char *name,
 
   fprintf (out, "  \"%s_latency\": {\n", name);
   fprintf (out, "    \"count\": %" PRIu64 ",\n",
-           histogram_count (histogram));
+           histogram_total (histogram));
   fprintf (out, "    \"sum_ns\": %" PRIu64 ",\n", histogram->sum_ns);
   for (i = 0; i < NR_PERCENTILES; ++i) {
     fprintf (out, "    \"%s\": ", percentiles[i].json_name);
@@ -192,7 +189,7 @@ json_print (const struct stats_report *report, FILE *out)
   fputs ("{\n", out);
   for (i = 0; i < nr_stats; ++i) {
     fprintf (out, "  \"%s\": ", stats_table[i].name);
-    print_value (out, stats_value (&report->stats, &stats_table[i]), "null");
+    print_stat (out, report, &stats_table[i], "null");
     fputs (",\n", out);
   }
   codec_spec_print (&report->codec, codec, sizeof codec);
@@ -219,8 +216,8 @@ prometheus_print_help (FILE *out, const char *name, const char *suffix,
 }
 
 static void
-prometheus_print_stat (FILE *out, const struct stat_desc *desc,
-                       uint64_t value)
+prometheus_print_stat (FILE *out, const struct stats_report *report,
+                       const struct stat_desc *desc)
 {
   const bool counter = desc->type == STAT_COUNTER;
   const char *suffix = counter ? "_total" : "";
@@ -228,7 +225,7 @@ prometheus_print_stat (FILE *out, const struct stat_desc *desc,
   prometheus_print_help (out, desc->name, suffix,
                          counter ? "counter" : "gauge", desc->help);
   fprintf (out, "zmem_%s%s ", desc->name, suffix);
-  print_value (out, value, "+Inf");
+  print_stat (out, report, desc, "+Inf");
   putc ('\n', out);
 }
 
@@ -262,8 +259,7 @@ prometheus_print (const struct stats_report *report, FILE *out)
   unsigned i;
 
   for (i = 0; i < nr_stats; ++i)
-    prometheus_print_stat (out, &stats_table[i],
-                           stats_value (&report->stats, &stats_table[i]));
+    prometheus_print_stat (out, report, &stats_table[i]);
 
   codec_spec_print (&report->codec, codec, sizeof codec);
   prometheus_print_help (out, "compress_info", "", "gauge",

@@ -4,10 +4,10 @@
  *
  * The statistics file and the thread that replaces it.
  *
- * FILE.tmp is written beside FILE and renamed over it.  It is made with
+ * FILE.zmem.tmp is written beside FILE and renamed over it.  It is made with
  * O_EXCL and O_NOFOLLOW, so that nobody else's file, nor what a link leads
- * to, is ever written; one that a killed server left behind is removed
- * first.  Nothing is synced: the file is about a disk that lies in RAM.
+ * to, is ever written; one that a killed server left behind, a regular file
+ * of this user's, is removed first.  Nothing is synced: the file is about a disk that lies in RAM.
  *
  * What goes wrong is said when it begins, not every interval.
  */
@@ -48,15 +48,28 @@ static struct {
   bool stop;
 } statsfile;
 
-/* A new, empty FILE.tmp: a descriptor, or -errno. */
+static bool
+is_ours (const char *path)
+{
+  struct stat st;
+
+  return lstat (path, &st) == 0 && S_ISREG (st.st_mode)
+    && st.st_uid == geteuid ();
+}
+
+/* A new, empty FILE.zmem.tmp: a descriptor, or -errno. */
 static int
 create_tmp (const char *tmp_path)
 {
   const int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
   int fd = open (tmp_path, flags, 0644);
 
-  if (fd == -1 && errno == EEXIST && unlink (tmp_path) == 0)
-    fd = open (tmp_path, flags, 0644);
+  if (fd == -1 && errno == EEXIST) {
+    if (!is_ours (tmp_path))
+      return -EEXIST;
+    if (unlink (tmp_path) == 0)
+      fd = open (tmp_path, flags, 0644);
+  }
   return fd == -1 ? -errno : fd;
 }
 
@@ -164,7 +177,7 @@ statsfile_prepare (const char *path, unsigned interval_seconds, char *error,
 
   statsfile.path = strdup (path);
   if (statsfile.path == NULL
-      || asprintf (&statsfile.tmp_path, "%s.tmp", path) == -1) {
+      || asprintf (&statsfile.tmp_path, "%s.zmem.tmp", path) == -1) {
     statsfile.tmp_path = NULL;
     forget_paths ();
     return reject (error, error_bytes, -ENOMEM, "%s: out of memory", path);

@@ -27,6 +27,14 @@ block_table_region_bytes (uint64_t nr_blocks)
   return pages_round_up (nr_regions * sizeof (uint32_t));
 }
 
+uint64_t
+block_table_address_bytes (uint64_t nr_blocks)
+{
+  const uint64_t nr_regions = (nr_blocks + REGION_BLOCKS - 1) / REGION_BLOCKS;
+
+  return nr_regions * PAGE_BYTES + block_table_region_bytes (nr_blocks);
+}
+
 int
 block_table_reserve (struct block_table *table, struct pages *pages,
                      uint64_t nr_blocks)

@@ -60,6 +60,8 @@ extern int block_table_reserve (struct block_table *table,
 extern int block_table_activate (struct block_table *table);
 extern void block_table_release (struct block_table *table);
 
+/* Address space that a table takes. */
+extern uint64_t block_table_address_bytes (uint64_t nr_blocks);
 /* Bytes that the region words take. */
 extern uint64_t block_table_region_bytes (uint64_t nr_blocks);
 /* Bytes resident, region words included. */
@@ -85,7 +87,11 @@ block_table_region_live (const struct block_table *table, region_t region)
   return block_table_region (table, region) & REGION_COUNT_MASK;
 }
 
-/* Load an entry: under its group's lock the truth, else a hint. */
+/* Load an entry: under its group's lock the truth, else a hint.  Without the
+ * lock the page may be purged between the two loads; it then reads as HOLE.
+ * (Private memory maps its zero page for that.  A table in a file would get
+ * a page that nobody has charged: there, look at the word once more.)
+ */
 static inline entry_t
 block_table_load (const struct block_table *table, uint64_t blkno)
 {

@@ -65,16 +65,25 @@ histogram_bucket (uint64_t ns)
 }
 
 uint64_t
+histogram_total (const struct histogram *histogram)
+{
+  uint64_t total = 0;
+
+  for (unsigned i = 0; i < HISTOGRAM_BUCKETS; ++i)
+    total += histogram->count[i];
+  return total;
+}
+
+uint64_t
 histogram_percentile_ns (const struct histogram *histogram,
                          unsigned thousandths)
 {
-  uint64_t total = 0, rank, below = 0;
+  const uint64_t total = histogram_total (histogram);
+  uint64_t rank, below = 0;
   unsigned i;
 
   assert (thousandths <= 1000);
 
-  for (i = 0; i < HISTOGRAM_BUCKETS; ++i)
-    total += histogram->count[i];
   if (total == 0)
     return 0;
 

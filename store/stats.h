@@ -44,9 +44,9 @@ stats_value (const struct stats *stats, const struct stat_desc *desc)
   return *(const uint64_t *) value;
 }
 
-/* A latency histogram: bucket i counts what took at most 2^(i/2)
- * microseconds, roughly (exactly: histogram_bound_ns), the last one
- * everything else.
+/* A latency histogram: bucket i counts what took at most about
+ * 2^(i/2) half microseconds (exactly: histogram_bound_ns), the last one what
+ * took longer than a quarter of a second.
  */
 #define HISTOGRAM_BUCKETS 40
 
@@ -61,6 +61,7 @@ struct histogram {
  */
 extern uint64_t histogram_bound_ns (unsigned bucket);
 extern unsigned histogram_bucket (uint64_t ns);
+extern uint64_t histogram_total (const struct histogram *histogram);
 /* The bound of the bucket in which the given thousandth of all lies. */
 extern uint64_t histogram_percentile_ns (const struct histogram *histogram,
                                          unsigned thousandths);

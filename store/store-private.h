@@ -34,9 +34,7 @@ struct store {
   struct lock bounce_lock;      /* guards the content of: */
   zs_loc bounce;                /* a resident object of a whole block */
 
-  uint64_t min_bytes;           /* store_min_bytes of the parameters */
   struct codec_spec first_codec;        /* for store_start */
-  bool started;
   struct timespec start_time;
 };
 

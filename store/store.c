@@ -5,10 +5,12 @@
  * The store: its life, its settings, its statistics.  What a read or a
  * write does is in range.c (ranges to blocks) and block.c (one block).
  *
- * A disk of 2^n bytes reserves, in address space, 1/512 of it for the
- * table, and for the pool's arena four times the disk: no pool without a
- * compactor has been seen to need more than twice its payload, and when the
- * arena is used up a write fails with ENOMEM, the old data whole.
+ * In address space a disk reserves 1/512 of its size for the table and, for
+ * the arena, four times its size, up to what a location can name (8 TiB).
+ * Without a compactor that can be used up: blocks rewritten in ever other
+ * sizes, but for one in each zspage (seen after 24 such rounds, with held at
+ * eleven times the disk).  Then there is no room, as at the limit: ENOSPC,
+ * the old data whole.
  */
 
 #include <config.h>
@@ -65,12 +67,35 @@ contexts_bytes_bound (unsigned nr_contexts, enum codec_id id)
                      + state_bytes_bound (id));
 }
 
+static uint64_t
+min_bytes_of (uint64_t size_bytes, unsigned nr_contexts, enum codec_id id)
+{
+  return sizeof (struct store) + pool_struct_bytes () + (256 << 10)
+    + block_table_region_bytes (nr_blocks_of (size_bytes))
+    + contexts_bytes_bound (nr_contexts, id);
+}
+
 uint64_t
 store_min_bytes (const struct store_params *params)
 {
-  return sizeof (struct store) + (256 << 10)
-    + block_table_region_bytes (nr_blocks_of (params->size_bytes))
-    + contexts_bytes_bound (nr_contexts_of (params), params->codec.id);
+  return min_bytes_of (params->size_bytes, nr_contexts_of (params),
+                       params->codec.id);
+}
+
+uint64_t
+store_min_limit (struct store *store)
+{
+  return min_bytes_of (store->size_bytes, store->nr_contexts,
+                       store_codec (store).id);
+}
+
+/* See that memory can be made usable later, while errors are still seen. */
+static int
+probe_address_space (struct store *store, uint64_t arena_bytes)
+{
+  return pages_probe (&store->pages,
+                      block_table_address_bytes (store->table.nr_blocks)
+                      + pool_address_bytes (arena_bytes));
 }
 
 int
@@ -90,16 +115,18 @@ store_create (const struct store_params *params, struct store **ret)
   lock_init (&store->settings_lock, LOCK_SETTINGS);
   lock_init (&store->bounce_lock, LOCK_BOUNCE);
   store->size_bytes = params->size_bytes;
-  store->min_bytes = store_min_bytes (params);
   store->first_codec = params->codec;
   store->nr_contexts = nr_contexts_of (params);
   pages_init (&store->pages,
               params->pages_ops ? params->pages_ops : &pages_anonymous,
               params->limit_bytes);
 
-  r = block_table_reserve (&store->table, &store->pages,
-                           nr_blocks_of (params->size_bytes));
   arena_bytes = params->size_bytes * ARENA_PER_DISK + ARENA_EXTRA_BYTES;
+  store->table.nr_blocks = nr_blocks_of (params->size_bytes);
+  r = probe_address_space (store, arena_bytes);
+  if (r == 0)
+    r = block_table_reserve (&store->table, &store->pages,
+                             nr_blocks_of (params->size_bytes));
   if (r == 0)
     r = pool_create (&store->pages, arena_bytes, &store->pool);
   if (r == 0)
@@ -120,11 +147,15 @@ store_create (const struct store_params *params, struct store **ret)
 static int
 set_codec_locked (struct store *store, const struct codec_spec *spec)
 {
-  const uint64_t bound =
-    contexts_bytes_bound (store->nr_contexts, spec->id);
-  int r = pages_charge_foreign (&store->pages, bound);
+  uint64_t bound = 0;
+  int r;
 
   ASSERT_LOCKED (&store->settings_lock);
+  if (store->context_bytes == 0)
+    bound = contexts_bytes_bound (store->nr_contexts, spec->id);
+  else if (context_pool_needs_states (&store->codec, spec))
+    bound = store->nr_contexts * state_bytes_bound (spec->id);
+  r = pages_charge (&store->pages, bound);
   if (r < 0)
     return r;
   r = context_pool_set_codec (store->contexts, spec);
@@ -133,8 +164,7 @@ set_codec_locked (struct store *store, const struct codec_spec *spec)
 
   const uint64_t before = store->context_bytes;
   store->context_bytes = context_pool_bytes (store->contexts);
-  pages_uncharge_foreign (&store->pages,
-                          bound + before - store->context_bytes);
+  pages_uncharge (&store->pages, bound + before - store->context_bytes);
   return r;
 }
 
@@ -149,7 +179,7 @@ store_set_codec (struct store *store, const struct codec_spec *spec)
 int
 store_start (struct store *store)
 {
-  int r = pages_charge_foreign (&store->pages, sizeof *store);
+  int r = pages_charge (&store->pages, sizeof *store + pool_struct_bytes ());
 
   clock_gettime (CLOCK_MONOTONIC, &store->start_time);
   if (r == 0)
@@ -160,7 +190,6 @@ store_start (struct store *store)
     r = store_set_codec (store, &store->first_codec);
   if (r == 0)
     r = pool_alloc (store->pool, BLOCK_BYTES, OWNER_NONE, &store->bounce);
-  store->started = r == 0;
   return r;
 }
 
@@ -187,7 +216,7 @@ store_size_bytes (const struct store *store)
 int
 store_set_limit (struct store *store, uint64_t limit_bytes)
 {
-  if (limit_bytes < store->min_bytes)
+  if (limit_bytes < store_min_limit (store))
     return -EINVAL;
   LOCK_FOR_SCOPE (&store->settings_lock);
   atomic_store (&store->pages.limit, limit_bytes);
@@ -233,7 +262,9 @@ stats_of_blocks (struct store *store, struct stats *stats)
   /* A block that changes its kind while it is counted may count twice. */
   if (stats->live_blocks > store->table.nr_blocks)
     stats->live_blocks = store->table.nr_blocks;
-  stats->hole_blocks = store->table.nr_blocks - stats->live_blocks;
+  /* Counters are added up while they move: never below zero. */
+  stats->hole_blocks = store->table.nr_blocks > stats->live_blocks
+    ? store->table.nr_blocks - stats->live_blocks : 0;
   stats->logical_bytes = stats->live_blocks * BLOCK_BYTES;
   stats->payload_bytes = sums[COUNT_PAYLOAD_BYTES];
   stats->payload_rounded_bytes = sums[COUNT_PAYLOAD_ROUNDED_BYTES];

@@ -11,9 +11,10 @@
  * and counts need no alignment.
  *
  * Errors: 0, or -errno:
- *   -ENOSPC  the write would pass the limit; the blocks of the request that
- *            it had not reached are as they were
- *   -ENOMEM  the system has no memory; likewise
+ *   -ENOSPC  the write would pass the limit, or scattered blocks have used up
+ *            the pool's address space; the blocks of the request that it had
+ *            not reached are as they were
+ *   -ENOMEM  the system refused memory; likewise
  *   -EIO     a block's payload failed its checksum
  * Nothing is printed.
  */
@@ -41,7 +42,8 @@ struct store_params {
 };
 
 /* Reserve address space; no memory to speak of.  -EINVAL: size out of
- * range.
+ * range.  -ENOMEM: so much address space cannot be had, or could not be made
+ * usable by store_start (ulimit -v, ulimit -d, vm.overcommit_memory=2).
  */
 extern int store_create (const struct store_params *params,
                          struct store **ret);
@@ -55,6 +57,11 @@ extern void store_destroy (struct store *store);
 
 /* What an empty disk of these parameters holds, about, at the most. */
 extern uint64_t store_min_bytes (const struct store_params *params);
+
+/* The same of a store with the codec that it has now: the least limit that
+ * store_set_limit takes.
+ */
+extern uint64_t store_min_limit (struct store *store);
 
 extern uint64_t store_size_bytes (const struct store *store);
 
@@ -87,7 +94,7 @@ extern int store_extents (struct store *store, uint64_t count,
                           void *opaque);
 
 /* Settings of a running store.  A limit below held is taken: held falls as
- * blocks go, growth is refused meanwhile.  -EINVAL: below store_min_bytes.
+ * blocks go, growth is refused meanwhile.  -EINVAL: below store_min_limit.
  */
 extern int store_set_limit (struct store *store, uint64_t limit_bytes);
 extern int store_set_codec (struct store *store,

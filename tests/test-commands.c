@@ -133,7 +133,7 @@ START_TEST (test_limit)
   refuses ("limit 1.5G", "whole number");
   refuses ("limit -1", "negative");
   refuses ("limit 1G 2G", "limit \"1G 2G\": ");
-  refuses ("limit 4K", "an empty disk of this size needs about ");
+  refuses ("limit 4K", "too little, for an empty disk of this size takes up to ");
   ck_assert_uint_eq (get_stats ().limit_bytes, PAGES_NO_LIMIT);
 }
 END_TEST
@@ -198,8 +198,36 @@ START_TEST (test_compress_beyond_limit)
   snprintf (line, sizeof line, "limit %" PRIu64, store_min_bytes (&params));
   answers (line, "limit_bytes");
   refuses ("compress zstd:19", "the limit leaves no room");
+  /* What takes no more than there is goes through. */
+  answers ("compress lz4:8", "compress lz4:8\n");
+  answers ("compress none", "compress none\n");
   answers ("limit none", "none");
   answers ("compress zstd:19", "compress zstd:19\n");
+}
+END_TEST
+
+/* The least limit that a refusal names is one that is taken, whatever the
+ * codec was at the start.
+ */
+START_TEST (test_least_limit)
+{
+  static const char *const changes[] = {
+    "compress none", "compress zstd", "compress lz4"
+  };
+
+  for (unsigned i = 0; i < sizeof changes / sizeof changes[0]; i++) {
+    unsigned long least;
+    char line[64];
+
+    answers (changes[i], changes[i]);
+    refuses ("limit 4K", "takes up to ");
+    least = strtoul (strstr (error, "up to ") + 6, NULL, 10);
+    snprintf (line, sizeof line, "limit %lu", least - 1);
+    refuses (line, "too little");
+    snprintf (line, sizeof line, "limit %lu", least);
+    answers (line, "limit_bytes");
+    answers ("limit none", "none");
+  }
 }
 END_TEST
 
@@ -345,6 +373,7 @@ main (void)
   tcase_add_test (tcase, test_limit_below_held);
   tcase_add_test (tcase, test_compress);
   tcase_add_test (tcase, test_compress_beyond_limit);
+  tcase_add_test (tcase, test_least_limit);
   tcase_add_test (tcase, test_compact_is_honest);
   tcase_add_test (tcase, test_help);
   tcase_add_test (tcase, test_words_and_blanks);

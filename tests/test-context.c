@@ -105,6 +105,9 @@ free (void *ptr)
 static const struct codec_spec spec_none = { CODEC_RAW, 0 };
 static const struct codec_spec spec_lz4 = { CODEC_LZ4, 1 };
 static const struct codec_spec spec_zstd = { CODEC_ZSTD, 1 };
+#if !TEST_SANITIZED
+static const struct codec_spec spec_zstd_9 = { CODEC_ZSTD, 9 };
+#endif
 
 static struct context_pool *
 make_pool (unsigned nr_contexts, const struct codec_spec *spec)
@@ -527,8 +530,23 @@ check_all_contexts (struct context_pool *pool, struct rng *rng)
   check_no_failure ();
 }
 
+/* Both contexts encode with this. */
+static void
+check_all_specs (struct context_pool *pool, const struct codec_spec *spec)
+{
+  struct context *contexts[2];
+
+  for (unsigned i = 0; i < 2; i++) {
+    contexts[i] = context_borrow (pool);
+    ck_assert_int_eq (contexts[i]->spec.id, spec->id);
+    ck_assert_int_eq (contexts[i]->spec.level, spec->level);
+  }
+  for (unsigned i = 0; i < 2; i++)
+    context_return (pool, contexts[i]);
+}
+
 /* The nth allocation of a change fails, for every n: -ENOMEM, two contexts
- * that work, nothing lost; and the same call then succeeds.
+ * that work as before, nothing lost; and the same call then succeeds.
  */
 static unsigned
 fail_each_allocation (const struct codec_spec *from,
@@ -552,8 +570,10 @@ fail_each_allocation (const struct codec_spec *from,
     r = context_pool_set_codec (pool, to);
     atomic_store (&fail_at, 0);
     ck_assert (r == 0 || r == -ENOMEM);
-    if (from)
+    if (from) {
       check_all_contexts (pool, &rng);
+      check_all_specs (pool, r == 0 ? to : from);
+    }
     ck_assert_int_eq (context_pool_set_codec (pool, to), 0);
     check_all_contexts (pool, &rng);
     context_pool_destroy (pool);
@@ -573,6 +593,7 @@ START_TEST (test_failing_allocation)
   ck_assert_uint_eq (fail_each_allocation (&spec_lz4, &spec_none), 0);
   /* State, two contexts of the library and what they allocate in turn. */
   ck_assert_uint_ge (fail_each_allocation (&spec_lz4, &spec_zstd), 8);
+  ck_assert_uint_ge (fail_each_allocation (&spec_zstd, &spec_zstd_9), 8);
 
   atomic_store (&fail_at, atomic_load (&nr_allocs) + 1);
   ck_assert_int_eq (context_pool_create (1, MAX_PAYLOAD, &pool), -ENOMEM);

@@ -231,7 +231,7 @@ check "held is below it" at_most "$(held_bytes)" $((32 * M))
 check "a limit below held is taken, and said" matches \
       "$(talk 'limit 8M\n')" '^note more is held than the limit allows'
 check "an impossible one is not" matches "$(talk 'limit 4K\n')" \
-      '^error limit "4K": an empty disk of this size needs about'
+      '^error limit "4K": too little, for an empty disk of this size takes up to'
 check "limit none" matches "$(talk 'limit none\n')" '^limit_bytes none$'
 check "then it fits" nbdcopy "$tmp/random" "$uri"
 check "compress is set" matches "$(talk 'compress zstd:2\n')" \

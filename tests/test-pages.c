@@ -169,7 +169,7 @@ START_TEST (test_limit)
                     -ENOSPC);
   ck_assert_int_eq (pages_populate (&pages, page (3), PAGE_BYTES), 0);
   ck_assert_int_eq (pages_populate (&pages, page (4), PAGE_BYTES), -ENOSPC);
-  ck_assert_int_eq (pages_charge_foreign (&pages, 1), -ENOSPC);
+  ck_assert_int_eq (pages_charge (&pages, 1), -ENOSPC);
   check_held_is_resident ();
   ck_assert_uint_eq (atomic_load (&pages.highest), 4 * PAGE_BYTES);
 
@@ -188,7 +188,7 @@ START_TEST (test_limit_lowered)
   ck_assert_int_eq (pages_populate (&pages, page (0), 8 * PAGE_BYTES), 0);
   atomic_store (&pages.limit, 4 * PAGE_BYTES);
   ck_assert_int_eq (pages_populate (&pages, page (8), PAGE_BYTES), -ENOSPC);
-  ck_assert_int_eq (pages_charge_foreign (&pages, 1), -ENOSPC);
+  ck_assert_int_eq (pages_charge (&pages, 1), -ENOSPC);
   ck_assert_int_eq (pages_purge (&pages, page (0), 4 * PAGE_BYTES), 0);
   ck_assert_int_eq (pages_populate (&pages, page (8), PAGE_BYTES), -ENOSPC);
   ck_assert_int_eq (pages_purge (&pages, page (4), PAGE_BYTES), 0);
@@ -201,19 +201,19 @@ END_TEST
 START_TEST (test_foreign)
 {
   make_range_of (&pages_anonymous, 3 * PAGE_BYTES);
-  ck_assert_int_eq (pages_charge_foreign (&pages, 5000), 0);
+  ck_assert_int_eq (pages_charge (&pages, 5000), 0);
   ck_assert_uint_eq (pages_held (&pages), 5000);
   ck_assert_int_eq (pages_populate (&pages, page (0), 2 * PAGE_BYTES),
                     -ENOSPC);
   ck_assert_int_eq (pages_populate (&pages, page (0), PAGE_BYTES), 0);
-  ck_assert_int_eq (pages_charge_foreign (&pages, 2 * PAGE_BYTES - 5000), 0);
-  ck_assert_int_eq (pages_charge_foreign (&pages, 1), -ENOSPC);
+  ck_assert_int_eq (pages_charge (&pages, 2 * PAGE_BYTES - 5000), 0);
+  ck_assert_int_eq (pages_charge (&pages, 1), -ENOSPC);
   /* A sum that wraps is over any limit. */
-  ck_assert_int_eq (pages_charge_foreign (&pages, UINT64_MAX), -ENOSPC);
-  ck_assert_int_eq (pages_charge_foreign (&pages,
+  ck_assert_int_eq (pages_charge (&pages, UINT64_MAX), -ENOSPC);
+  ck_assert_int_eq (pages_charge (&pages,
                                           UINT64_MAX - PAGE_BYTES), -ENOSPC);
   ck_assert_uint_eq (pages_held (&pages), 3 * PAGE_BYTES);
-  pages_uncharge_foreign (&pages, 2 * PAGE_BYTES);
+  pages_uncharge (&pages, 2 * PAGE_BYTES);
   check_held_is_resident ();
   finish_range ();
 }

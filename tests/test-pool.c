@@ -154,7 +154,7 @@ START_TEST (test_touches_little)
 }
 END_TEST
 
-/* The arena's address space is used up: -ENOMEM, and a zspage that one
+/* The arena's address space is used up: -ENOSPC, and a zspage that one
  * class gave back serves another.
  */
 START_TEST (test_arena_used_up)
@@ -169,13 +169,13 @@ START_TEST (test_arena_used_up)
   while (alloc_object (&shadow, 4096) == 0)
     ;
   ck_assert_uint_eq (shadow.nr, 4 * per_zspage);
-  ck_assert_int_eq (pool_alloc (pool, 4096, 0, &loc), -ENOMEM);
-  ck_assert_int_eq (pool_alloc (pool, 16, 0, &loc), -ENOMEM);
+  ck_assert_int_eq (pool_alloc (pool, 4096, 0, &loc), -ENOSPC);
+  ck_assert_int_eq (pool_alloc (pool, 16, 0, &loc), -ENOSPC);
   check_everything (&shadow);
 
   freed = shadow.objects[70].loc;
   free_object (&shadow, 70);
-  ck_assert_int_eq (pool_alloc (pool, 16, 0, &loc), -ENOMEM);
+  ck_assert_int_eq (pool_alloc (pool, 16, 0, &loc), -ENOSPC);
   ck_assert_int_eq (alloc_object (&shadow, 4096), 0);
   ck_assert_uint_eq (shadow.objects[shadow.nr - 1].loc, freed);
 

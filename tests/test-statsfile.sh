@@ -88,8 +88,16 @@ stop_server last
 check "the last numbers are written at the end" has lz4_blocks 1024
 check "nothing else is left behind" not leftover
 
+# A file of the temporary name that is no leftover of ours stays.
+mkfifo "$file.zmem.tmp"
+check_fails "what is no regular file is not removed" 'statsfile=' \
+            bounded nbdkit -U "$tmp/x.sock" "$ZMEM_PLUGIN" size=1M \
+            statsfile="$file" --run true
+check "and is still there" test -p "$file.zmem.tmp"
+rm "$file.zmem.tmp"
+
 # What a killed server left is in nobody's way.
-echo rubbish >"$file.tmp"
+echo rubbish >"$file.zmem.tmp"
 start_server_as tidy size=1M statsfile="$file"
 check "a leftover is replaced" wait_for 60 has size_bytes $M
 stop_server tidy
