@@ -381,10 +381,13 @@ static void
 cut_into_stripes (struct rng *rng)
 {
   static const uint64_t typical[] = { 300, 6000, 70000, 3 * MAX_REQUEST };
+  /* On a small disk no longer than that each thread has some. */
+  const uint64_t longest = options.size / options.nr_threads / 4 + 1;
   uint64_t at = 0;
 
   for (unsigned i = 0; at < options.size; ++i) {
-    const uint64_t bytes = rng_size (rng, typical[rng_below (rng, 4)]);
+    const uint64_t most = typical[rng_below (rng, 4)];
+    const uint64_t bytes = rng_size (rng, most < longest ? most : longest);
     const uint64_t left = options.size - at;
     struct worker *worker = &workers[i % options.nr_threads];
 
