@@ -105,4 +105,10 @@ accepted $size stats-interval=86400
 accepted $size "control=$tmp/new.ctl" "statsfile=$tmp/new.prom"
 check "it took its control socket with it" test ! -e "$tmp/new.ctl"
 
+# Address space that could not be made usable is refused at start, not after
+# the fork, where nobody would hear of it.
+little_data () { (ulimit -d 2000000 && bounded nbdkit -U "$tmp/little.sock" \
+                    "$ZMEM_PLUGIN" size=1G --run true); }
+check_fails "a limit on data" 'size=:.*address space.*ulimit -d' little_data
+
 finish
