@@ -13,8 +13,9 @@ requires nbdkit nbdinfo
 refused () {
   local name=$1 regex=$2
   shift 2
-  check_fails "$name: $*" "$regex" bounded nbdkit -U - "$ZMEM_PLUGIN" "$@" \
-              --run true || return
+  # Not -U -: nbdkit 1.32 leaves that folder behind when it does not start.
+  check_fails "$name: $*" "$regex" bounded nbdkit -U "$tmp/refused.sock" \
+              "$ZMEM_PLUGIN" "$@" --run true || return
   cp "$tmp/check.out" "$tmp/refused"
   check "$name: said in one sentence" is_equal \
         "$(grep -c '^nbdkit: error: ' "$tmp/refused") \
