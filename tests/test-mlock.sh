@@ -18,8 +18,8 @@ locked_bytes () {
 }
 
 # Locking may be forbidden to this container's root, too.
-if ! bounded nbdkit -U "$tmp/probe.sock" "$ZMEM_PLUGIN" 64M mlock=yes --run true \
-     >"$tmp/try.out" 2>&1; then
+if ! bounded nbdkit -U "$tmp/probe.sock" "$ZMEM_PLUGIN" 64M mlock=yes \
+     --run true >"$tmp/try.out" 2>&1; then
   grep -q RLIMIT_MEMLOCK "$tmp/try.out" &&
     skip "this root may not lock memory: $(tail -n 1 "$tmp/try.out")"
 fi

@@ -34,8 +34,8 @@ text_file "$tmp/data" $((4 * M))
 # nbdkit 1.32.5 as Debian 12 has it was built without inet_pton: its ip
 # filter takes no addresses, only words.
 address=127.0.0.1
-if ! bounded nbdkit -U "$tmp/probe.sock" --filter=ip null allow=$address --run true \
-     2>"$tmp/probe.out"; then
+if ! bounded nbdkit -U "$tmp/probe.sock" --filter=ip null allow=$address \
+     --run true 2>"$tmp/probe.out"; then
   echo "note: this nbdkit's ip filter takes no address"
   address=anyipv4
 fi
