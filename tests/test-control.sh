@@ -117,6 +117,7 @@ check "until that one ends" not test -e "$robbed_ctl"
 # In the background, where the current folder is another.
 (cd "$tmp" && bounded nbdkit -U "$tmp/daemon.sock" --pidfile "$tmp/daemon.pid" \
   "$ZMEM_PLUGIN" size=1M control=daemon.ctl) >"$tmp/daemon.log" 2>&1
+wait_for 60 test -s "$tmp/daemon.pid"
 daemon_pid=$(cat "$tmp/daemon.pid")
 adopt_daemon "$daemon_pid"
 ctl=$tmp/daemon.ctl

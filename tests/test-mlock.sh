@@ -13,8 +13,9 @@ requires nbdkit nbdcopy qemu-io prlimit setpriv
 
 # Bytes of a process that are locked and resident.
 locked_bytes () {
-  awk '/^Locked:/ { kib += $2 } END { print kib * 1024 }' \
-      "/proc/$1/smaps"
+  awk '/^[0-9a-f]+-/ { mine = $5 == 0 }
+       /^Locked:/ && mine { kib += $2 }
+       END { print kib * 1024 }' "/proc/$1/smaps"
 }
 
 # Locking may be forbidden to this container's root, too.

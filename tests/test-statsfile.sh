@@ -107,6 +107,7 @@ check "and gone" not leftover
 (cd "$tmp/stats" && bounded nbdkit -U "$tmp/daemon.sock" \
   --pidfile "$tmp/daemon.pid" "$ZMEM_PLUGIN" size=2M statsfile=zmem.prom) \
   >"$tmp/daemon.log" 2>&1
+wait_for 60 test -s "$tmp/daemon.pid"
 daemon_pid=$(cat "$tmp/daemon.pid")
 adopt_daemon "$daemon_pid"
 check "a server in the background writes it where it was told to" \

@@ -232,7 +232,9 @@ $answer = eval qq("$answer");
 $SIG{PIPE} = "IGNORE";
 socket(my $l, PF_UNIX, SOCK_STREAM, 0) or die;
 umask 0177;
-bind($l, pack_sockaddr_un($path)) && listen($l, 5) or die;
+# The path is there only when it listens.
+bind($l, pack_sockaddr_un("$path.new")) && listen($l, 5) or die;
+rename "$path.new", $path or die;
 my @clients;
 while (accept my $s, $l) {
   push @clients, $s;
