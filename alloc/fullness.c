@@ -25,12 +25,17 @@ fullness_insert (struct fullness_lists *lists, struct zspage *zspages,
 {
   struct zspage *zspage = &zspages[idx];
   const unsigned group = fullness_group (zspage->nr_inuse, class->nr_objects);
+  const zspage_idx head = lists->head[group];
 
   zspage->group = group;
-  zspage->prev = ZSPAGE_NONE;
-  zspage->next = lists->head[group];
-  if (zspage->next != ZSPAGE_NONE)
-    zspages[zspage->next].prev = idx;
+  if (head == ZSPAGE_NONE)
+    zspage->next = zspage->prev = idx;
+  else {
+    zspage->next = head;
+    zspage->prev = zspages[head].prev;
+    zspages[zspage->prev].next = idx;
+    zspages[head].prev = idx;
+  }
   lists->head[group] = idx;
   lists->nr_zspages[group]++;
 }
@@ -40,14 +45,21 @@ fullness_remove (struct fullness_lists *lists, struct zspage *zspages,
                  zspage_idx idx)
 {
   const struct zspage *zspage = &zspages[idx];
+  zspage_idx *head = &lists->head[zspage->group];
 
-  if (zspage->next != ZSPAGE_NONE)
-    zspages[zspage->next].prev = zspage->prev;
-  if (zspage->prev != ZSPAGE_NONE)
-    zspages[zspage->prev].next = zspage->next;
-  else
-    lists->head[zspage->group] = zspage->next;
+  zspages[zspage->next].prev = zspage->prev;
+  zspages[zspage->prev].next = zspage->next;
+  if (*head == idx)
+    *head = zspage->next == idx ? ZSPAGE_NONE : zspage->next;
   lists->nr_zspages[zspage->group]--;
+}
+
+void
+fullness_rotate (struct fullness_lists *lists, struct zspage *zspages,
+                 unsigned group)
+{
+  if (lists->head[group] != ZSPAGE_NONE)
+    lists->head[group] = zspages[lists->head[group]].next;
 }
 
 void

@@ -5,7 +5,8 @@
  * Fullness groups: the zspages of a class in lists by how full they are.
  *
  * Allocation takes from the fullest that has room, so that the emptiest
- * have a chance to become empty (and the compactor little to do).
+ * have a chance to become empty (and the compactor little to do).  The lists
+ * are circular: the head's prev is the tail.
  * Guard: the class's lock.
  */
 
@@ -37,10 +38,23 @@ extern void fullness_insert (struct fullness_lists *lists,
                              const struct size_class *class);
 extern void fullness_remove (struct fullness_lists *lists,
                              struct zspage *zspages, zspage_idx idx);
+/* Make the head of the list its tail. */
+extern void fullness_rotate (struct fullness_lists *lists,
+                             struct zspage *zspages, unsigned group);
 /* nr_inuse changed: move it if its group did. */
 extern void fullness_update (struct fullness_lists *lists,
                              struct zspage *zspages, zspage_idx idx,
                              const struct size_class *class);
+/* The zspage after `idx` in its list; ZSPAGE_NONE: it is the last. */
+static inline zspage_idx
+fullness_next (const struct fullness_lists *lists,
+               const struct zspage *zspages, zspage_idx idx)
+{
+  const zspage_idx next = zspages[idx].next;
+
+  return next == lists->head[zspages[idx].group] ? ZSPAGE_NONE : next;
+}
+
 /* The fullest zspage that has room, or ZSPAGE_NONE. */
 extern zspage_idx fullness_fullest_with_room (const struct fullness_lists *);
 

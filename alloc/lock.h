@@ -19,6 +19,7 @@
 enum lock_rank {
   LOCK_SETTINGS,                /* one change of codec or limit at a time */
   LOCK_CONTEXT,                 /* a borrowed codec context counts as held */
+  LOCK_COMPACT,                 /* the compactor's run, a slice at a time */
   LOCK_GROUP,                   /* block group, striped */
   LOCK_BOUNCE,                  /* the bounce slot of writes at the limit */
   LOCK_CLASS,                   /* size class */
@@ -75,6 +76,18 @@ lock_acquire (struct lock *lock)
   lock_rank_enter (lock->rank);
 #endif
   pthread_mutex_lock (&lock->mutex);
+}
+
+/* False, at once, where somebody holds it. */
+static inline bool
+lock_try_acquire (struct lock *lock)
+{
+  if (pthread_mutex_trylock (&lock->mutex) != 0)
+    return false;
+#ifdef ZMEM_DEBUG_CHECKS
+  lock_rank_enter (lock->rank);
+#endif
+  return true;
 }
 
 static inline void

@@ -19,7 +19,7 @@ struct checker {
   char *error;
   size_t error_bytes;
   uint64_t nr_zspages;
-  uint64_t nr_touched_pages;
+  uint64_t nr_resident_pages;
 };
 
 static int __attribute__ ((format (printf, 2, 3)))
@@ -42,7 +42,8 @@ check_zspage (struct checker *checker, zspage_idx idx, unsigned class_idx,
     &checker->pool->table->classes[class_idx];
   unsigned nr_inuse = 0;
 
-  if (zspage->class_idx != class_idx || zspage->group != group)
+  if (zspage->class_idx != class_idx || zspage->group != group ||
+      zspage->isolated)
     return fail (checker, "zspage %u: class %u group %u in the list of %u %u",
                  idx, zspage->class_idx, zspage->group, class_idx, group);
   for (unsigned slot = 0; slot < side_table_words (class) * 64; slot++) {
@@ -50,9 +51,9 @@ check_zspage (struct checker *checker, zspage_idx idx, unsigned class_idx,
       continue;
     nr_inuse++;
     if (slot >= class->nr_objects ||
-        zspage_pages_for_slot (class, slot) > zspage->nr_touched)
-      return fail (checker, "zspage %u: slot %u in use past its %u pages",
-                   idx, slot, zspage->nr_touched);
+        !zspage_slot_resident (zspage, class, slot))
+      return fail (checker, "zspage %u: slot %u in use is not in its pages",
+                   idx, slot);
   }
   if (nr_inuse != zspage->nr_inuse || nr_inuse == 0)
     return fail (checker, "zspage %u: %u slots in use, it says %u",
@@ -71,14 +72,17 @@ static int
 check_class (struct checker *checker, unsigned class_idx)
 {
   const struct class_state *state = &checker->pool->classes[class_idx];
-  uint64_t nr_inuse = 0, nr_touched = 0;
+  uint64_t nr_inuse = 0, nr_resident = 0;
 
   for (unsigned g = 0; g < NR_FULLNESS_GROUPS; g++) {
     uint32_t nr = 0;
-    zspage_idx prev = ZSPAGE_NONE;
+    const zspage_idx head = state->lists.head[g];
+    zspage_idx prev = head == ZSPAGE_NONE ? ZSPAGE_NONE
+      : pool_zspage (checker->pool, head)->prev;
 
-    for (zspage_idx idx = state->lists.head[g]; idx != ZSPAGE_NONE;
-         idx = pool_zspage (checker->pool, idx)->next) {
+    for (zspage_idx idx = head; idx != ZSPAGE_NONE;
+         idx = fullness_next (&state->lists, checker->pool->zspages.base,
+                              idx)) {
       const struct zspage *zspage = pool_zspage (checker->pool, idx);
       const int r = check_zspage (checker, idx, class_idx, g);
 
@@ -90,19 +94,22 @@ check_class (struct checker *checker, unsigned class_idx)
       prev = idx;
       nr++;
       nr_inuse += zspage->nr_inuse;
-      nr_touched += zspage->nr_touched;
+      nr_resident += zspage_nr_resident (zspage);
     }
     if (nr != state->lists.nr_zspages[g])
       return fail (checker, "class %u group %u: %u zspages, it says %u",
                    class_idx, g, nr, state->lists.nr_zspages[g]);
     checker->nr_zspages += nr;
   }
-  if (nr_inuse != state->nr_inuse || nr_touched != state->nr_touched_pages)
+  if (nr_inuse != state->nr_inuse || nr_resident != state->nr_resident_pages)
     return fail (checker, "class %u: %lu objects in %lu pages, it says %lu "
                  "in %lu", class_idx, (unsigned long) nr_inuse,
-                 (unsigned long) nr_touched, (unsigned long) state->nr_inuse,
-                 (unsigned long) state->nr_touched_pages);
-  checker->nr_touched_pages += nr_touched;
+                 (unsigned long) nr_resident, (unsigned long) state->nr_inuse,
+                 (unsigned long) state->nr_resident_pages);
+  if (state->nr_isolated != 0)
+    return fail (checker, "class %u: %u zspages are isolated", class_idx,
+                 state->nr_isolated);
+  checker->nr_resident_pages += nr_resident;
   return 0;
 }
 
@@ -112,7 +119,7 @@ pool_check (struct pool *pool, char *error, size_t error_bytes)
   struct checker checker = {
     .pool = pool, .error = error, .error_bytes = error_bytes
   };
-  uint64_t nr_free = 0;
+  uint64_t nr_free = 0, nr_spare = 0, spare_pages = 0;
 
   for (unsigned i = 0; i < pool->table->nr_classes; i++) {
     const int r = check_class (&checker, i);
@@ -123,17 +130,30 @@ pool_check (struct pool *pool, char *error, size_t error_bytes)
   for (zspage_idx idx = pool->free_head; idx != ZSPAGE_NONE;
        idx = pool_zspage (pool, idx)->next) {
     nr_free++;
-    checker.nr_touched_pages += pool_zspage (pool, idx)->nr_touched;
+    if (pool_zspage (pool, idx)->resident != 0)
+      return fail (&checker, "zspage %u is free and has pages", idx);
   }
-  if (checker.nr_zspages + nr_free != pool->nr_bumped ||
+  for (zspage_idx idx = pool->spare_head; idx != ZSPAGE_NONE;
+       idx = pool_zspage (pool, idx)->next) {
+    nr_spare++;
+    spare_pages += zspage_nr_resident (pool_zspage (pool, idx));
+  }
+  if (nr_spare != pool->nr_spare ||
+      spare_pages * PAGE_BYTES != atomic_load (&pool->spare_bytes))
+    return fail (&checker, "%lu spare zspages of %lu pages, it says %u of "
+                 "%lu bytes", (unsigned long) nr_spare,
+                 (unsigned long) spare_pages, pool->nr_spare,
+                 (unsigned long) atomic_load (&pool->spare_bytes));
+  checker.nr_resident_pages += spare_pages;
+  if (checker.nr_zspages + nr_free + nr_spare != pool->nr_bumped ||
       checker.nr_zspages != atomic_load (&pool->nr_inuse_zspages))
     return fail (&checker, "%lu zspages in lists and %lu free, of %u used",
-                 (unsigned long) checker.nr_zspages, (unsigned long) nr_free,
-                 pool->nr_bumped);
-  if (checker.nr_touched_pages * PAGE_BYTES !=
+                 (unsigned long) checker.nr_zspages,
+                 (unsigned long) (nr_free + nr_spare), pool->nr_bumped);
+  if (checker.nr_resident_pages * PAGE_BYTES !=
       atomic_load (&pool->resident_bytes))
-    return fail (&checker, "%lu touched pages, resident_bytes says %lu",
-                 (unsigned long) checker.nr_touched_pages,
+    return fail (&checker, "%lu resident pages, resident_bytes says %lu",
+                 (unsigned long) checker.nr_resident_pages,
                  (unsigned long) atomic_load (&pool->resident_bytes));
   return 0;
 }

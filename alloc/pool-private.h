@@ -22,7 +22,9 @@ struct class_state {
   /* The rest: guard lock. */
   struct fullness_lists lists;
   uint64_t nr_inuse;
-  uint64_t nr_touched_pages;
+  uint64_t nr_resident_pages;
+  uint64_t nr_frees;            /* ever */
+  uint32_t nr_isolated;         /* zspages that are in no list */
 };
 
 struct pool {
@@ -32,13 +34,17 @@ struct pool {
   uint64_t arena_bytes;         /* reserved */
   zspage_idx nr_zspages;        /* that the arena has room for */
 
-  struct lock free_lock;        /* guards the next three */
-  zspage_idx free_head;         /* released zspages */
+  struct lock free_lock;        /* guards the next five */
+  zspage_idx free_head;         /* released zspages without pages */
+  zspage_idx spare_head;        /* and those that still have pages */
+  zspage_idx nr_spare;
   zspage_idx nr_bumped;         /* zspages ever used, from the low end */
   struct grown_array zspages;   /* struct zspage, by index */
 
   struct side_tables side_tables;
 
+  _Atomic zspage_idx max_spare; /* more than that are purged when emptied */
+  _Atomic uint64_t spare_bytes; /* resident in spare zspages */
   _Atomic uint64_t resident_bytes;      /* in the arena */
   _Atomic uint64_t nr_inuse_zspages;
   _Atomic uint64_t nr_released;
@@ -71,5 +77,39 @@ make_loc (zspage_idx idx, unsigned slot, const struct size_class *class)
   return (((uint64_t) idx << ZSPAGE_SHIFT)
           + (uint64_t) slot * class->object_bytes) >> ZS_LOC_SHIFT;
 }
+
+static inline void *
+zspage_address (const struct pool *pool, zspage_idx idx)
+{
+  return pool->arena + (uint64_t) idx * ZSPAGE_BYTES;
+}
+
+/* Between pool.c, pool-move.c and free-zspages.c. */
+
+/* A free zspage: a spare one, a released one, or of the untouched rest.  No
+ * lock of its class is needed, nor in the way.
+ */
+extern int pool_take_free_zspage (struct pool *pool, zspage_idx *ret);
+/* One that has pages becomes a spare one, whatever their maximum is. */
+extern void pool_put_free_zspage (struct pool *pool, zspage_idx idx);
+
+/* Free the slot; the class's lock is held.  True: that emptied the zspage,
+ * which now is in no list and is the caller's to retire.
+ */
+extern bool pool_free_slot_locked (struct pool *pool,
+                                   struct class_state *state, zspage_idx idx,
+                                   unsigned slot);
+
+/* Purge those pages of a zspage that nobody can allocate in, run by run.
+ * Returns the ones that are gone; the caller takes them off `resident`.
+ */
+extern uint64_t pool_purge_pages (struct pool *pool, zspage_idx idx,
+                                  uint64_t page_mask);
+
+/* Hand back a zspage without objects, which is out of its class's lists and
+ * accounts.  `keep_pages`: it may become a spare one.  Returns bytes purged.
+ */
+extern uint64_t pool_retire_zspage (struct pool *pool, zspage_idx idx,
+                                    bool keep_pages);
 
 #endif /* ZMEM_POOL_PRIVATE_H */

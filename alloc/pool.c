@@ -8,11 +8,11 @@
  * of free zspages and the side tables' pages, is reached once a zspage; the
  * counters of held and resident bytes once a batch of pages.
  *
- * Making pages resident happens under the class's lock: it keeps `touched`
+ * Making pages resident happens under the class's lock: it keeps `resident`
  * exact and a failure simple (nothing was claimed yet), and only growth
  * pays, in batches that are small against what the class already holds
  * (grow_pages).  Purging happens under no lock: a zspage without objects
- * belongs to whoever emptied it.
+ * belongs to whoever emptied it, or took it from the spare ones.
  */
 
 #include <config.h>
@@ -79,7 +79,7 @@ pool_create (struct pages *pages, uint64_t arena_bytes, struct pool **ret)
   pool->table = size_class_table ();
   pool->nr_zspages = nr_zspages_of (arena_bytes);
   pool->arena_bytes = (uint64_t) pool->nr_zspages * ZSPAGE_BYTES;
-  pool->free_head = ZSPAGE_NONE;
+  pool->free_head = pool->spare_head = ZSPAGE_NONE;
   lock_init (&pool->free_lock, LOCK_LEAF);
   for (unsigned i = 0; i < pool->table->nr_classes; i++) {
     lock_init (&pool->classes[i].lock, LOCK_CLASS);
@@ -132,43 +132,6 @@ pool_destroy (struct pool *pool)
   free (pool);
 }
 
-static void *
-zspage_address (const struct pool *pool, zspage_idx idx)
-{
-  return pool->arena + (uint64_t) idx * ZSPAGE_BYTES;
-}
-
-/* A free zspage, from the released ones or from the untouched rest. */
-static int
-take_free_zspage (struct pool *pool, zspage_idx *ret)
-{
-  LOCK_FOR_SCOPE (&pool->free_lock);
-
-  if (pool->free_head != ZSPAGE_NONE) {
-    *ret = pool->free_head;
-    pool->free_head = pool_zspage (pool, pool->free_head)->next;
-    return 0;
-  }
-  if (pool->nr_bumped == pool->nr_zspages)
-    return -ENOSPC;
-  const int r = grown_array_touch (pool->pages, &pool->zspages,
-                                   pool->nr_bumped);
-  if (r < 0)
-    return r;
-  *ret = pool->nr_bumped++;
-  pool_zspage (pool, *ret)->nr_touched = 0;
-  return 0;
-}
-
-static void
-put_free_zspage (struct pool *pool, zspage_idx idx)
-{
-  LOCK_FOR_SCOPE (&pool->free_lock);
-
-  pool_zspage (pool, idx)->next = pool->free_head;
-  pool->free_head = idx;
-}
-
 /* A zspage for the class, without objects and in none of its lists. */
 static int
 new_zspage_locked (struct pool *pool, unsigned class_idx, zspage_idx *ret)
@@ -179,13 +142,13 @@ new_zspage_locked (struct pool *pool, unsigned class_idx, zspage_idx *ret)
   int r;
 
   ASSERT_LOCKED (&pool->classes[class_idx].lock);
-  r = take_free_zspage (pool, &idx);
+  r = pool_take_free_zspage (pool, &idx);
   if (r < 0)
     return r;
   r = side_table_alloc (&pool->side_tables, side_table_bytes (class),
                         &side_table);
   if (r < 0) {
-    put_free_zspage (pool, idx);
+    pool_put_free_zspage (pool, idx);
     return r;
   }
 
@@ -194,97 +157,98 @@ new_zspage_locked (struct pool *pool, unsigned class_idx, zspage_idx *ret)
   zspage->class_idx = class_idx;
   zspage->nr_inuse = 0;
   zspage->first_free_word = 0;
-  pool->classes[class_idx].nr_touched_pages += zspage->nr_touched;
+  zspage->isolated = false;
+  pool->classes[class_idx].nr_resident_pages += zspage_nr_resident (zspage);
+  atomic_fetch_add (&pool->nr_inuse_zspages, 1);
   *ret = idx;
   return 0;
 }
 
-/* Hand back a zspage without objects, which the caller has taken out of its
- * class's lists.  No lock held.
+/* Make pages [first, end) of the zspage resident, none of which is.  At the
+ * limit a spare zspage makes room.
  */
-static void
-retire_zspage (struct pool *pool, zspage_idx idx)
-{
-  struct zspage *zspage = pool_zspage (pool, idx);
-  const struct size_class *class = &pool->table->classes[zspage->class_idx];
-  const size_t bytes = zspage->nr_touched * PAGE_BYTES;
-
-  side_table_free (&pool->side_tables, side_table_bytes (class),
-                   zspage->inuse_bits);
-  zspage->inuse_bits = NULL;
-  /* If the system would not take the pages, the next user of the zspage
-   * finds them touched.
-   */
-  if (bytes > 0 &&
-      pages_purge (pool->pages, zspage_address (pool, idx), bytes) == 0) {
-    zspage->nr_touched = 0;
-    atomic_fetch_sub (&pool->resident_bytes, bytes);
-  }
-  put_free_zspage (pool, idx);
-}
-
-/* Make the zspage's pages resident up to `end_page`. */
 static int
 populate_zspage_locked (struct pool *pool, struct class_state *state,
-                        zspage_idx idx, unsigned end_page)
+                        zspage_idx idx, unsigned first, unsigned end)
 {
   struct zspage *zspage = pool_zspage (pool, idx);
-  char *start = (char *) zspage_address (pool, idx)
-    + zspage->nr_touched * PAGE_BYTES;
-  const unsigned nr_pages = end_page - zspage->nr_touched;
-  const int r = pages_populate (pool->pages, start, nr_pages * PAGE_BYTES);
+  char *start = (char *) zspage_address (pool, idx) + first * PAGE_BYTES;
+  const size_t bytes = (end - first) * PAGE_BYTES;
+  int r = pages_populate (pool->pages, start, bytes);
 
   ASSERT_LOCKED (&state->lock);
+  if (r == -ENOSPC && pool_purge_one_spare (pool, 0) > 0)
+    r = pages_populate (pool->pages, start, bytes);
   if (r < 0)
     return r;
-  zspage->nr_touched = end_page;
-  state->nr_touched_pages += nr_pages;
-  atomic_fetch_add (&pool->resident_bytes, nr_pages * PAGE_BYTES);
+  zspage->resident |= page_bits (first, end);
+  state->nr_resident_pages += end - first;
+  atomic_fetch_add (&pool->resident_bytes, bytes);
   return 0;
 }
 
-/* Make resident at least `needed` pages of the zspage: a batch, or just
- * what is needed where the limit leaves no more.
+/* Make the slot's pages resident, and some after them: a batch, or just what
+ * is needed where the limit leaves no more.
  */
 static int
 grow_pages_locked (struct pool *pool, struct class_state *state,
-                   zspage_idx idx, unsigned needed)
+                   zspage_idx idx, unsigned slot)
 {
   const struct zspage *zspage = pool_zspage (pool, idx);
-  uint64_t ahead = state->nr_touched_pages >> TOUCH_AHEAD_SHIFT;
-  unsigned end;
+  const struct size_class *class = &pool->table->classes[zspage->class_idx];
+  /* At most two pages, so what is missing is in one piece. */
+  const uint64_t missing =
+    slot_page_bits (class, slot) & ~zspage->resident;
+  const unsigned first = __builtin_ctzll (missing);
+  const unsigned needed = 64 - __builtin_clzll (missing);
+  uint64_t ahead = state->nr_resident_pages >> TOUCH_AHEAD_SHIFT;
+  unsigned end = needed;
 
   if (ahead > TOUCH_AHEAD_MAX_PAGES)
     ahead = TOUCH_AHEAD_MAX_PAGES;
-  end = zspage->nr_touched + ahead;
-  if (end > ZSPAGE_PAGES)
-    end = ZSPAGE_PAGES;
-  if (end > needed && populate_zspage_locked (pool, state, idx, end) == 0)
+  while (end < ZSPAGE_PAGES && end - first < ahead &&
+         !(zspage->resident >> end & 1))
+    end++;
+  if (end > needed &&
+      populate_zspage_locked (pool, state, idx, first, end) == 0)
     return 0;
-  return populate_zspage_locked (pool, state, idx, needed);
+  return populate_zspage_locked (pool, state, idx, first, needed);
 }
 
-/* The fullest zspage with a free slot in pages that are resident already,
- * for when no page can be had.  Only a class's last new zspage can have an
- * untouched tail and no such slot, so the walk is short.
+/* A free slot in pages that are resident already, for when no page can be
+ * had: of the fullest zspage that has one.
  */
-static zspage_idx
-find_resident_room_locked (struct pool *pool, unsigned class_idx)
+static unsigned
+find_resident_room_locked (struct pool *pool, unsigned class_idx,
+                           zspage_idx *ret)
 {
   struct class_state *state = &pool->classes[class_idx];
   const struct size_class *class = &pool->table->classes[class_idx];
+  struct zspage *zspages = pool->zspages.base;
 
   ASSERT_LOCKED (&state->lock);
   for (int g = FULLNESS_FULL - 1; g >= 0; g--)
     for (zspage_idx idx = state->lists.head[g]; idx != ZSPAGE_NONE;
-         idx = pool_zspage (pool, idx)->next) {
-      struct zspage *zspage = pool_zspage (pool, idx);
-      const unsigned slot = zspage_lowest_free (zspage, class);
+         idx = fullness_next (&state->lists, zspages, idx)) {
+      const unsigned slot =
+        zspage_lowest_resident_free (&zspages[idx], class,
+                                     class->nr_objects);
 
-      if (zspage_pages_for_slot (class, slot) <= zspage->nr_touched)
-        return idx;
+      if (slot != SLOT_NONE) {
+        *ret = idx;
+        return slot;
+      }
     }
-  return ZSPAGE_NONE;
+  return SLOT_NONE;
+}
+
+/* A zspage that was made for nothing, out of the class again. */
+static void
+disown_zspage_locked (struct pool *pool, struct class_state *state,
+                      zspage_idx idx)
+{
+  ASSERT_LOCKED (&state->lock);
+  state->nr_resident_pages -= zspage_nr_resident (pool_zspage (pool, idx));
 }
 
 static int
@@ -305,31 +269,26 @@ alloc_locked (struct pool *pool, unsigned class_idx, owner_t owner,
       return r;
   }
 
-  struct zspage *zspage = &zspages[idx];
-  const unsigned needed =
-    zspage_pages_for_slot (class, zspage_lowest_free (zspage, class));
-  if (needed > zspage->nr_touched) {
-    r = grow_pages_locked (pool, state, idx, needed);
+  unsigned slot = zspage_lowest_free (&zspages[idx], class);
+  if (!zspage_slot_resident (&zspages[idx], class, slot)) {
+    r = grow_pages_locked (pool, state, idx, slot);
     if (r < 0) {
       if (is_new) {
-        state->nr_touched_pages -= zspage->nr_touched;
+        disown_zspage_locked (pool, state, idx);
         *unused = idx;
         return r;
       }
-      idx = find_resident_room_locked (pool, class_idx);
-      if (idx == ZSPAGE_NONE)
+      slot = find_resident_room_locked (pool, class_idx, &idx);
+      if (slot == SLOT_NONE)
         return r;
-      zspage = &zspages[idx];
     }
   }
 
-  const unsigned slot = zspage_claim_slot (zspage, class);
-  zspage_owners (zspage, class)[slot] = owner;
+  zspage_claim_slot (&zspages[idx], slot);
+  zspage_owners (&zspages[idx], class)[slot] = owner;
   state->nr_inuse++;
-  if (is_new) {
+  if (is_new)
     fullness_insert (&state->lists, zspages, idx, class);
-    atomic_fetch_add (&pool->nr_inuse_zspages, 1);
-  }
   else
     fullness_update (&state->lists, zspages, idx, class);
   *ret = make_loc (idx, slot, class);
@@ -348,30 +307,29 @@ pool_alloc (struct pool *pool, size_t bytes, owner_t owner, zs_loc *ret)
   r = alloc_locked (pool, class_idx, owner, ret, &unused);
   lock_release (lock);
   if (unused != ZSPAGE_NONE)
-    retire_zspage (pool, unused);
+    pool_retire_zspage (pool, unused, true);
   return r;
 }
 
-/* Free the slot; true if that emptied the zspage, which then is in no list
- * any more.
- */
-static bool
-free_locked (struct pool *pool, struct class_state *state, zspage_idx idx,
-             size_t offset)
+bool
+pool_free_slot_locked (struct pool *pool, struct class_state *state,
+                       zspage_idx idx, unsigned slot)
 {
   struct zspage *zspages = pool->zspages.base;
   struct zspage *zspage = &zspages[idx];
-  const struct size_class *class = &pool->table->classes[zspage->class_idx];
 
   ASSERT_LOCKED (&state->lock);
-  zspage_release_slot (zspage, size_class_slot (class, offset));
+  zspage_release_slot (zspage, slot);
   state->nr_inuse--;
+  if (zspage->isolated)
+    return false;               /* the compactor's */
   if (zspage->nr_inuse > 0) {
-    fullness_update (&state->lists, zspages, idx, class);
+    fullness_update (&state->lists, zspages, idx,
+                     &pool->table->classes[zspage->class_idx]);
     return false;
   }
   fullness_remove (&state->lists, zspages, idx);
-  state->nr_touched_pages -= zspage->nr_touched;
+  state->nr_resident_pages -= zspage_nr_resident (zspage);
   return true;
 }
 
@@ -379,18 +337,31 @@ void
 pool_free (struct pool *pool, zs_loc loc)
 {
   const zspage_idx idx = loc_zspage (loc);
-  struct class_state *state =
-    &pool->classes[pool_zspage (pool, idx)->class_idx];
+  const unsigned class_idx = pool_zspage (pool, idx)->class_idx;
+  struct class_state *state = &pool->classes[class_idx];
   bool emptied;
 
   lock_acquire (&state->lock);
-  emptied = free_locked (pool, state, idx, loc_offset (loc));
+  state->nr_frees++;
+  emptied =
+    pool_free_slot_locked (pool, state, idx,
+                           size_class_slot (&pool->table->classes[class_idx],
+                                            loc_offset (loc)));
   lock_release (&state->lock);
-  if (emptied) {
-    atomic_fetch_sub (&pool->nr_inuse_zspages, 1);
-    atomic_fetch_add (&pool->nr_released, 1);
-    retire_zspage (pool, idx);
+  if (emptied)
+    pool_retire_zspage (pool, idx, true);
+}
+
+uint64_t
+pool_nr_frees (struct pool *pool)
+{
+  uint64_t nr = 0;
+
+  for (unsigned i = 0; i < pool->table->nr_classes; i++) {
+    LOCK_FOR_SCOPE (&pool->classes[i].lock);
+    nr += pool->classes[i].nr_frees;
   }
+  return nr;
 }
 
 size_t
@@ -439,7 +410,7 @@ pool_iterate (struct pool *pool, unsigned class_idx, pool_object_fn fn,
   LOCK_FOR_SCOPE (&state->lock);
   for (unsigned g = 0; g < NR_FULLNESS_GROUPS; g++)
     for (zspage_idx idx = state->lists.head[g]; idx != ZSPAGE_NONE;
-         idx = pool_zspage (pool, idx)->next) {
+         idx = fullness_next (&state->lists, pool->zspages.base, idx)) {
       const int r = iterate_zspage_locked (pool, idx, fn, opaque);
 
       if (r != 0)
@@ -466,7 +437,9 @@ pool_class_stats (struct pool *pool, unsigned class_idx,
   ret->object_bytes = class->object_bytes;
   ret->objects_per_zspage = class->nr_objects;
   ret->nr_inuse = state->nr_inuse;
-  ret->resident_bytes = state->nr_touched_pages * PAGE_BYTES;
+  ret->resident_bytes = state->nr_resident_pages * PAGE_BYTES;
+  ret->nr_frees = state->nr_frees;
+  ret->nr_isolated = ret->nr_zspages = state->nr_isolated;
   for (unsigned g = 0; g < NR_FULLNESS_GROUPS; g++) {
     ret->by_fullness[g] = state->lists.nr_zspages[g];
     ret->nr_zspages += ret->by_fullness[g];
@@ -477,6 +450,7 @@ void
 pool_stats (struct pool *pool, struct pool_stats *ret)
 {
   ret->arena_bytes = atomic_load (&pool->resident_bytes);
+  ret->spare_bytes = atomic_load (&pool->spare_bytes);
   ret->nr_zspages = atomic_load (&pool->nr_inuse_zspages);
   ret->nr_zspages_released = atomic_load (&pool->nr_released);
   ret->bookkeeping_bytes = side_tables_resident (&pool->side_tables);

@@ -68,9 +68,22 @@ extern int pool_alloc (struct pool *pool, size_t bytes, owner_t owner,
                        zs_loc *ret);
 
 /* Free an object.  When it was the last of its zspage, the zspage's pages
- * go back to the system before this returns.
+ * go back to the system before this returns, unless it may be a spare one.
  */
 extern void pool_free (struct pool *pool, zs_loc loc);
+
+/* Spare zspages: emptied ones that keep their pages, for the next class that
+ * needs a zspage, or until somebody purges them: a purge interrupts the
+ * other processors, so it had better not be under a writer's feet.  At most
+ * `nr_zspages` of them (0 from the start).  At the limit an allocation takes
+ * their pages.
+ */
+extern void pool_set_spare_max (struct pool *pool, unsigned nr_zspages);
+/* Purge all but `keep` of them, or one if there are more than that; the
+ * bytes given back.
+ */
+extern uint64_t pool_purge_spare (struct pool *pool, unsigned keep);
+extern uint64_t pool_purge_one_spare (struct pool *pool, unsigned keep);
 
 /* The object's bytes.  Borrowed for as long as the caller keeps it from
  * being freed and moved (the block store: by its group's lock).
@@ -104,7 +117,9 @@ struct pool_class_stats {
   uint32_t objects_per_zspage;
   uint64_t nr_inuse;            /* objects */
   uint64_t nr_zspages;
-  uint64_t resident_bytes;      /* touched pages of its zspages */
+  uint64_t resident_bytes;      /* of its zspages' pages */
+  uint64_t nr_frees;            /* ever */
+  uint64_t nr_isolated;         /* of nr_zspages: being compacted, in no group */
   uint64_t by_fullness[NR_FULLNESS_GROUPS];     /* zspages */
 };
 
@@ -112,8 +127,12 @@ extern unsigned pool_nr_classes (const struct pool *pool);
 extern void pool_class_stats (struct pool *pool, unsigned class_idx,
                               struct pool_class_stats *ret);
 
+/* Objects ever freed, of all classes; takes their locks one at a time. */
+extern uint64_t pool_nr_frees (struct pool *pool);
+
 struct pool_stats {
   uint64_t arena_bytes;         /* resident in the arena */
+  uint64_t spare_bytes;         /* of these, in spare zspages */
   uint64_t bookkeeping_bytes;   /* resident side tables and descriptors */
   uint64_t nr_zspages;
   uint64_t nr_zspages_released; /* ever */

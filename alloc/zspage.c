@@ -30,13 +30,40 @@ zspage_lowest_free (struct zspage *zspage, const struct size_class *class)
 }
 
 unsigned
-zspage_claim_slot (struct zspage *zspage, const struct size_class *class)
+zspage_lowest_resident_free (struct zspage *zspage,
+                             const struct size_class *class, unsigned end)
 {
-  const unsigned slot = zspage_lowest_free (zspage, class);
+  if (zspage->nr_inuse == class->nr_objects)
+    return SLOT_NONE;
+  for (unsigned slot = zspage_lowest_free (zspage, class); slot < end;
+       slot++)
+    if (!zspage_slot_inuse (zspage, slot) &&
+        zspage_slot_resident (zspage, class, slot))
+      return slot;
+  return SLOT_NONE;
+}
 
+unsigned
+zspage_highest_inuse (const struct zspage *zspage, unsigned end)
+{
+  while (end > 0) {
+    const unsigned word = (end - 1) / 64, nr_bits = (end - 1) % 64 + 1;
+    const uint64_t bits =
+      zspage->inuse_bits[word] & (UINT64_MAX >> (64 - nr_bits));
+
+    if (bits != 0)
+      return word * 64 + 63 - __builtin_clzll (bits);
+    end = word * 64;
+  }
+  return SLOT_NONE;
+}
+
+void
+zspage_claim_slot (struct zspage *zspage, unsigned slot)
+{
+  assert (!zspage_slot_inuse (zspage, slot));
   zspage->inuse_bits[slot / 64] |= UINT64_C (1) << (slot % 64);
   zspage->nr_inuse++;
-  return slot;
 }
 
 void
@@ -47,4 +74,65 @@ zspage_release_slot (struct zspage *zspage, unsigned slot)
   zspage->nr_inuse--;
   if (slot / 64 < zspage->first_free_word)
     zspage->first_free_word = slot / 64;
+}
+
+unsigned
+zspage_nr_resident_free (const struct zspage *zspage,
+                         const struct size_class *class)
+{
+  unsigned nr = 0;
+
+  if (zspage->resident == UINT64_MAX)
+    return class->nr_objects - zspage->nr_inuse;
+  for (unsigned slot = 0; slot < class->nr_objects; slot++)
+    nr += !zspage_slot_inuse (zspage, slot) &&
+      zspage_slot_resident (zspage, class, slot);
+  return nr;
+}
+
+/* Is any of the slots [first, end) in use? */
+static bool
+any_inuse (const struct zspage *zspage, unsigned first, unsigned end)
+{
+  for (unsigned word = first / 64; word <= (end - 1) / 64; word++) {
+    uint64_t bits = zspage->inuse_bits[word];
+
+    if (word == first / 64)
+      bits &= UINT64_MAX << (first % 64);
+    if (word == (end - 1) / 64)
+      bits &= UINT64_MAX >> (63 - (end - 1) % 64);
+    if (bits != 0)
+      return true;
+  }
+  return false;
+}
+
+uint64_t
+zspage_free_pages (const struct zspage *zspage,
+                   const struct size_class *class)
+{
+  uint64_t pages = 0;
+
+  for (unsigned page = 0; page < ZSPAGE_PAGES; page++) {
+    const unsigned first = size_class_slot (class, page * PAGE_BYTES);
+    unsigned end =
+      size_class_slot (class, page * PAGE_BYTES + PAGE_BYTES - 1) + 1;
+
+    if (end > class->nr_objects)
+      end = class->nr_objects;
+    if (first >= end || !any_inuse (zspage, first, end))
+      pages |= UINT64_C (1) << page;
+  }
+  return pages & zspage->resident;
+}
+
+unsigned
+zspage_nr_inuse_beyond (const struct zspage *zspage,
+                        const struct size_class *class, unsigned nr_pages)
+{
+  unsigned first = nr_pages * PAGE_BYTES / class->object_bytes, nr = 0;
+
+  for (unsigned slot = first; slot < class->nr_objects; slot++)
+    nr += zspage_slot_inuse (zspage, slot);
+  return nr;
 }

@@ -5,14 +5,20 @@
  * A zspage: ZSPAGE_BYTES of the arena, cut into equal slots of one class.
  *
  *     |slot 0|slot 1|... |slot n-1|waste|
- *     |<- nr_touched pages ->|  not resident  |
+ *     |r|r|r| | |r|r|r|r| | | | | | | | |     a bit a page: resident
+ *
+ * It fills from its low end, so the pages of its untouched tail are not
+ * resident; nor are those that compaction has purged in place.
  *
  * Invariants, while the zspage belongs to a class:
- *     nr_inuse == number of set bits of its side table, >= 1
- *     every slot in use lies within the touched pages
+ *     nr_inuse == number of set bits of its side table, >= 1 but for a
+ *     source of compaction
+ *     every slot in use lies within resident pages
  *     no free slot below word first_free_word of the bits
- *     group == fullness_group (nr_inuse, nr_objects)
- * A zspage that belongs to no class is in the pool's list of free ones.
+ *     group == fullness_group (nr_inuse, nr_objects), but for a source,
+ *     which is in no list
+ * A zspage that belongs to no class is in one of the pool's two lists of
+ * free ones.
  * Guard of all fields: its class's lock; for a free one, the pool's.
  *
  * This file knows one zspage; lists of them are fullness.h, who allocates
@@ -33,17 +39,17 @@ typedef uint32_t zspage_idx;
 
 struct zspage {
   uint64_t *inuse_bits;         /* side table; owners follow the bits */
-  zspage_idx next, prev;        /* in its fullness list, or the free list */
+  uint64_t resident;            /* pages */
+  zspage_idx next, prev;        /* in its fullness list, or a free list */
   uint16_t class_idx;
   uint16_t nr_inuse;
   uint16_t first_free_word;
-  uint8_t nr_touched;           /* pages, from the low end */
   uint8_t group;
-  uint64_t spare;               /* compaction's: isolated, when last moved */
+  bool isolated;                /* a source of compaction: in no list */
 };
 static_assert (sizeof (struct zspage) == 32, "two to a cache line");
 static_assert (MAX_OBJECTS_PER_ZSPAGE < UINT16_MAX, "nr_inuse fits");
-static_assert (ZSPAGE_PAGES <= UINT8_MAX, "nr_touched fits");
+static_assert (ZSPAGE_PAGES == 64, "a bit a page");
 
 static inline owner_t *
 zspage_owners (const struct zspage *zspage, const struct size_class *class)
@@ -51,13 +57,31 @@ zspage_owners (const struct zspage *zspage, const struct size_class *class)
   return (owner_t *) (zspage->inuse_bits + side_table_words (class));
 }
 
-/* Claim the lowest free slot.  There must be one. */
-extern unsigned zspage_claim_slot (struct zspage *zspage,
-                                   const struct size_class *class);
-/* The slot that zspage_claim_slot would claim. */
+/* The lowest free slot.  There must be one. */
 extern unsigned zspage_lowest_free (struct zspage *zspage,
                                     const struct size_class *class);
+/* The lowest free slot below `end` that lies in resident pages; SLOT_NONE. */
+#define SLOT_NONE UINT32_MAX
+extern unsigned zspage_lowest_resident_free (struct zspage *zspage,
+                                             const struct size_class *class,
+                                             unsigned end);
+/* The highest slot in use below `end`; SLOT_NONE. */
+extern unsigned zspage_highest_inuse (const struct zspage *zspage,
+                                      unsigned end);
+/* Claim a slot that is free, and free it again. */
+extern void zspage_claim_slot (struct zspage *zspage, unsigned slot);
 extern void zspage_release_slot (struct zspage *zspage, unsigned slot);
+
+/* Free slots in resident pages. */
+extern unsigned zspage_nr_resident_free (const struct zspage *zspage,
+                                         const struct size_class *class);
+/* Resident pages that no slot in use touches. */
+extern uint64_t zspage_free_pages (const struct zspage *zspage,
+                                   const struct size_class *class);
+/* Slots in use that reach beyond the first nr_pages pages. */
+extern unsigned zspage_nr_inuse_beyond (const struct zspage *zspage,
+                                        const struct size_class *class,
+                                        unsigned nr_pages);
 
 static inline bool
 zspage_slot_inuse (const struct zspage *zspage, unsigned slot)
@@ -65,11 +89,41 @@ zspage_slot_inuse (const struct zspage *zspage, unsigned slot)
   return zspage->inuse_bits[slot / 64] >> (slot % 64) & 1;
 }
 
-/* Pages, from the low end, that must be resident for this slot. */
 static inline unsigned
-zspage_pages_for_slot (const struct size_class *class, unsigned slot)
+zspage_nr_resident (const struct zspage *zspage)
 {
-  return ((size_t) (slot + 1) * class->object_bytes + PAGE_BYTES - 1)
+  return __builtin_popcountll (zspage->resident);
+}
+
+/* The pages [first, end) as bits; end > first. */
+static inline uint64_t
+page_bits (unsigned first, unsigned end)
+{
+  return (UINT64_MAX >> (ZSPAGE_PAGES - (end - first))) << first;
+}
+
+/* The pages that a slot lies in. */
+static inline uint64_t
+slot_page_bits (const struct size_class *class, unsigned slot)
+{
+  const size_t start = (size_t) slot * class->object_bytes;
+
+  return page_bits (start / PAGE_BYTES,
+                    (start + class->object_bytes - 1) / PAGE_BYTES + 1);
+}
+
+static inline bool
+zspage_slot_resident (const struct zspage *zspage,
+                      const struct size_class *class, unsigned slot)
+{
+  return (slot_page_bits (class, slot) & ~zspage->resident) == 0;
+}
+
+/* Pages that so many objects fill, packed from the low end. */
+static inline unsigned
+packed_pages (const struct size_class *class, unsigned nr_objects)
+{
+  return ((size_t) nr_objects * class->object_bytes + PAGE_BYTES - 1)
     / PAGE_BYTES;
 }
 

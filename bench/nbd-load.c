@@ -7,12 +7,16 @@
  *   nbd-load [options] --corpus FILE URI
  *
  *     --workload LIST   of fill, randread, randwrite, mixed (70 % reads),
- *                       seqread256, seqwrite256, joined by commas; done in
- *                       turn, a line of results each     [randread]
+ *                       churn (50 % reads, 10 % trims), trimhalf (a random
+ *                       half, each block once), seqread256, seqwrite256,
+ *                       joined by commas; done in turn, a line of results
+ *                       each                             [randread]
  *     --connections C   to the server, a thread for each [2]
  *     --depth D         requests in flight on each       [16]
- *     --seconds S | --ops N   how long each workload runs; but a fill goes
- *                       once over the range              [5 s]
+ *     --seconds S | --ops N   how long each workload runs; but fill and
+ *                       trimhalf go once over what they are for  [5 s]
+ *     --rate N          requests a second, at most, begun once a millisecond:
+ *                       for latency while processors are to spare  [any]
  *     --size MIB        of the disk to use               [size of the corpus]
  *     --seed N          of blocks, and of what is written  [1]
  *     --verify          compare all that is read with what was written
@@ -20,10 +24,14 @@
  *                       --verify; without it a run starts from a disk of zeros
  *     --json            an object a line in place of text
  *
+ * Of a workload of several kinds of requests the latency is also told by
+ * kind: further lines of text, further members of the object (read_p99_us).
+ *
  * Content: a block has a generation, which each write to it raises.  What
  * generation g of block b holds is a page of the corpus: page b (modulo the
  * corpus) at the first, so that a fill copies the corpus with its locality,
- * and one chosen by mixing (b, g) after.  So a byte that was read is known to
+ * and one chosen by mixing (b, g) after; a trim
+ * begins again with 0.  So a byte that was read is known to
  * be right or wrong from 4 bytes a block.
  *
  *   generation   0: zeros.  UNKNOWN: a write began and was not answered, or
@@ -65,6 +73,9 @@
 
 #include <libnbd.h>
 
+#include "bench-latency.h"
+#include "bench-random.h"
+
 #define BLOCK_BYTES     4096
 #define MAX_CONNECTIONS 64
 #define MAX_DEPTH       256
@@ -72,31 +83,37 @@
 #define LARGE_BLOCKS    64 /* a request of 256 KiB */
 #define UNKNOWN         UINT32_MAX
 
-/* Latency: 64 buckets a power of two of nanoseconds, so within 1.6 %. */
-#define BUCKET_BITS 6
-#define NR_BUCKETS  (64 << BUCKET_BITS)
+enum kind { READ, WRITE, TRIM, NR_KINDS };
+
+static const char *const kind_names[NR_KINDS] = { "read", "write", "trim" };
+
+/* SHUFFLED: sequential in a random order of the blocks. */
+enum order { RANDOM, SEQUENTIAL, SHUFFLED };
 
 struct workload {
   const char *name;
   unsigned blocks; /* of a request */
-  unsigned read_percent;
-  bool sequential;
+  unsigned read_percent, trim_percent;
+  enum order order;
+  unsigned once; /* over a share of the range: one in so many blocks */
 };
 
 static const struct workload workloads[] = {
-  { "fill", 1, 0, true },
-  { "randread", 1, 100, false },
-  { "randwrite", 1, 0, false },
-  { "mixed", 1, 70, false },
-  { "seqread256", LARGE_BLOCKS, 100, true },
-  { "seqwrite256", LARGE_BLOCKS, 0, true },
+  { "fill", 1, 0, 0, SEQUENTIAL, 1 },
+  { "randread", 1, 100, 0, RANDOM, 0 },
+  { "randwrite", 1, 0, 0, RANDOM, 0 },
+  { "mixed", 1, 70, 0, RANDOM, 0 },
+  { "churn", 1, 50, 10, RANDOM, 0 },
+  { "trimhalf", 1, 0, 100, SHUFFLED, 2 },
+  { "seqread256", LARGE_BLOCKS, 100, 0, SEQUENTIAL, 0 },
+  { "seqwrite256", LARGE_BLOCKS, 0, 0, SEQUENTIAL, 0 },
 };
 #define NR_WORKLOADS (sizeof workloads / sizeof *workloads)
 
 /* Of a workload. */
 struct results {
-  uint64_t nr_done, nr_errors, nr_wrong, max_ns;
-  uint64_t buckets[NR_BUCKETS];
+  uint64_t nr_errors, nr_wrong;
+  struct latency latency[NR_KINDS];
 };
 
 struct request {
@@ -105,8 +122,8 @@ struct request {
   uint64_t block;
   uint64_t start_ns;
   char *buffer;
-  bool is_read;
-  uint32_t old_generations[LARGE_BLOCKS]; /* of a write */
+  enum kind kind;
+  uint32_t old_generations[LARGE_BLOCKS]; /* unless it reads */
 };
 
 struct connection {
@@ -115,6 +132,7 @@ struct connection {
   struct request requests[MAX_DEPTH];
   struct request *free;
   unsigned nr_in_flight;
+  uint64_t nr_started; /* by this workload */
   uint64_t rng_state;
   bool drained; /* no more requests to start */
   struct results results;
@@ -123,13 +141,14 @@ struct connection {
 /* Set before the threads start. */
 static unsigned nr_connections, depth;
 static double seconds = 5;
-static uint64_t nr_ops, seed;
+static uint64_t nr_ops, seed, rate;
 static int verify, json;
 static const char *corpus;
 static uint64_t nr_corpus_pages, nr_blocks;
 static const struct workload *workload;
 static uint64_t start_ns, stop_ns;
 static bool ops_limited;
+static uint32_t *shuffled; /* units, for SHUFFLED */
 
 /* Shared.  A generation is its claimant's. */
 static uint32_t *generations;
@@ -139,20 +158,6 @@ static _Atomic int64_t nr_left; /* requests to start, if ops_limited */
 static atomic_bool error_told;
 
 static struct connection connections[MAX_CONNECTIONS];
-
-static uint64_t
-mix (uint64_t z)
-{
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-  return z ^ (z >> 31);
-}
-
-static uint64_t
-rng (struct connection *connection)
-{
-  return mix (connection->rng_state += 0x9e3779b97f4a7c15);
-}
 
 static uint64_t
 now_ns (void)
@@ -190,7 +195,7 @@ tell_first (const struct request *r, const char *what)
 {
   if (!atomic_exchange (&error_told, true))
     fprintf (stderr, "nbd-load: %s of %u blocks at block %" PRIu64 ": %s\n",
-             r->is_read ? "read" : "write", workload->blocks, r->block, what);
+             kind_names[r->kind], workload->blocks, r->block, what);
 }
 
 static void
@@ -206,44 +211,6 @@ check_read (const struct request *r)
       tell_first (r, "WRONG DATA");
     }
   }
-}
-
-/*--- Latency. ---*/
-
-static unsigned
-bucket_of (uint64_t ns)
-{
-  unsigned shift;
-
-  if (ns < 1 << BUCKET_BITS)
-    return ns;
-  shift = 63 - __builtin_clzll (ns) - BUCKET_BITS;
-  return ((shift + 1) << BUCKET_BITS) + (ns >> shift) - (1 << BUCKET_BITS);
-}
-
-/* The middle of a bucket. */
-static double
-bucket_ns (unsigned bucket)
-{
-  unsigned shift = bucket >> BUCKET_BITS;
-  uint64_t low = bucket & ((1 << BUCKET_BITS) - 1);
-
-  if (shift == 0)
-    return low;
-  return ((low + (1 << BUCKET_BITS)) + 0.5) * ((uint64_t) 1 << (shift - 1));
-}
-
-static double
-percentile_us (const uint64_t *buckets, uint64_t nr, double fraction)
-{
-  uint64_t left = nr * fraction;
-
-  for (unsigned i = 0; i < NR_BUCKETS; ++i) {
-    if (left < buckets[i])
-      return bucket_ns (i) / 1000;
-    left -= buckets[i];
-  }
-  return 0;
 }
 
 /*--- Requests. ---*/
@@ -263,11 +230,14 @@ claim_block (struct connection *connection)
 
   do {
     uint64_t unit =
-      workload->sequential
-        ? atomic_fetch_add_explicit (&cursor, 1, memory_order_relaxed)
-        : rng (connection);
+      (workload->order == RANDOM
+         ? rng (&connection->rng_state)
+         : atomic_fetch_add_explicit (&cursor, 1, memory_order_relaxed)) %
+      nr_units;
 
-    block = unit % nr_units * workload->blocks;
+    if (workload->order == SHUFFLED)
+      unit = shuffled[unit];
+    block = unit * workload->blocks;
   } while (!try_claim (block));
   return block;
 }
@@ -291,6 +261,21 @@ begin_write (struct request *r)
 }
 
 static void
+begin_trim (struct request *r)
+{
+  for (unsigned i = 0; i < workload->blocks; ++i)
+    generations[r->block + i] = UNKNOWN;
+}
+
+static void
+finish_trim (struct request *r, int error)
+{
+  if (error == 0)
+    for (unsigned i = 0; i < workload->blocks; ++i)
+      generations[r->block + i] = 0;
+}
+
+static void
 finish_write (struct request *r, int error)
 {
   if (error == ENOSPC && workload->blocks == 1)
@@ -307,27 +292,36 @@ complete_request (void *opaque, int *error)
   struct request *r = opaque;
   struct connection *connection = r->connection;
   struct results *results = &connection->results;
-  const uint64_t ns = now_ns () - r->start_ns;
 
-  results->buckets[bucket_of (ns)]++;
-  results->nr_done++;
-  if (ns > results->max_ns)
-    results->max_ns = ns;
-
+  latency_add (&results->latency[r->kind], now_ns () - r->start_ns);
   if (*error != 0) {
     results->nr_errors++;
     tell_first (r, strerror (*error));
   }
-  else if (r->is_read && verify)
+  else if (r->kind == READ && verify)
     check_read (r);
-  if (!r->is_read)
+  if (r->kind == WRITE)
     finish_write (r, *error);
+  else if (r->kind == TRIM)
+    finish_trim (r, *error);
 
   atomic_store_explicit (&claims[r->block], 0, memory_order_release);
   r->next_free = connection->free;
   connection->free = r;
   connection->nr_in_flight--;
   return 1; /* retire the command */
+}
+
+static enum kind
+choose_kind (struct connection *connection)
+{
+  const unsigned reads = workload->read_percent;
+  const unsigned trims = workload->trim_percent;
+  unsigned percent = 0;
+
+  if (reads % 100 > 0 || trims % 100 > 0)
+    percent = rng (&connection->rng_state) % 100;
+  return percent < reads ? READ : percent < reads + trims ? TRIM : WRITE;
 }
 
 static void
@@ -344,16 +338,22 @@ start_request (struct connection *connection)
   connection->free = r->next_free;
   connection->nr_in_flight++;
   r->block = claim_block (connection);
-  r->is_read = workload->read_percent == 100 ||
-               (workload->read_percent > 0 &&
-                rng (connection) % 100 < workload->read_percent);
+  r->kind = choose_kind (connection);
   r->start_ns = now_ns ();
-  if (r->is_read)
+  switch (r->kind) {
+  case READ:
     cookie = nbd_aio_pread (connection->nbd, r->buffer, bytes,
                             r->block * BLOCK_BYTES, done, 0);
-  else
+    break;
+  case WRITE:
     cookie = nbd_aio_pwrite (connection->nbd, begin_write (r), bytes,
                              r->block * BLOCK_BYTES, done, 0);
+    break;
+  default:
+    begin_trim (r);
+    cookie = nbd_aio_trim (connection->nbd, bytes, r->block * BLOCK_BYTES,
+                           done, 0);
+  }
   if (cookie == -1)
     errx (EXIT_FAILURE, "%s", nbd_get_error ());
 }
@@ -363,10 +363,14 @@ may_start (struct connection *connection)
 {
   if (connection->drained)
     return false;
-  if (ops_limited)
+  if (!ops_limited && now_ns () >= stop_ns)
+    connection->drained = true;
+  else if (rate && connection->nr_started * 1e9 * nr_connections >
+                     (double) rate * (now_ns () - start_ns))
+    return false;
+  else if (ops_limited)
     connection->drained = atomic_fetch_sub (&nr_left, 1) <= 0;
-  else
-    connection->drained = now_ns () >= stop_ns;
+  connection->nr_started += !connection->drained;
   return !connection->drained;
 }
 
@@ -381,9 +385,9 @@ run_connection (void *opaque)
   for (;;) {
     while (connection->free && may_start (connection))
       start_request (connection);
-    if (connection->nr_in_flight == 0)
+    if (connection->nr_in_flight == 0 && connection->drained)
       return NULL;
-    if (nbd_poll (connection->nbd, -1) == -1)
+    if (nbd_poll (connection->nbd, rate ? 1 : -1) == -1)
       errx (EXIT_FAILURE, "%s", nbd_get_error ());
   }
 }
@@ -394,36 +398,50 @@ static void
 print_results (double elapsed)
 {
   static struct results sum;
+  static struct latency all;
+  unsigned nr_kinds = 0;
   double mib_s;
 
   memset (&sum, 0, sizeof sum);
+  memset (&all, 0, sizeof all);
   for (unsigned c = 0; c < nr_connections; ++c) {
     const struct results *r = &connections[c].results;
 
-    sum.nr_done += r->nr_done;
     sum.nr_errors += r->nr_errors;
     sum.nr_wrong += r->nr_wrong;
-    if (sum.max_ns < r->max_ns)
-      sum.max_ns = r->max_ns;
-    for (unsigned i = 0; i < NR_BUCKETS; ++i)
-      sum.buckets[i] += r->buckets[i];
+    for (unsigned k = 0; k < NR_KINDS; ++k)
+      latency_add_all (&sum.latency[k], &r->latency[k]);
   }
-  mib_s = sum.nr_done / elapsed * workload->blocks * BLOCK_BYTES / 1048576;
+  for (unsigned k = 0; k < NR_KINDS; ++k) {
+    nr_kinds += sum.latency[k].nr > 0;
+    latency_add_all (&all, &sum.latency[k]);
+  }
+  mib_s = all.nr / elapsed * workload->blocks * BLOCK_BYTES / 1048576;
 
-  printf (json
-            ? "{\"workload\": \"%s\", \"ops\": %" PRIu64 ", \"ops_s\": %.0f, "
-              "\"mib_s\": %.1f, \"p50_us\": %.1f, \"p99_us\": %.1f, "
-              "\"p999_us\": %.1f, \"max_us\": %.1f, \"errors\": %" PRIu64
-              ", \"wrong\": %" PRIu64 "}\n"
-            : "%-11s %9" PRIu64 " ops %8.0f ops/s %7.1f MiB/s  us: p50 %.1f "
-              "p99 %.1f p99.9 %.1f max %.1f  errors %" PRIu64 " wrong %" PRIu64
-              "\n",
-          workload->name, sum.nr_done, sum.nr_done / elapsed, mib_s,
-          percentile_us (sum.buckets, sum.nr_done, 0.5),
-          percentile_us (sum.buckets, sum.nr_done, 0.99),
-          percentile_us (sum.buckets, sum.nr_done, 0.999), sum.max_ns / 1000.0,
+  printf (json ? "{\"workload\": \"%s\", \"ops\": %" PRIu64
+                 ", \"ops_s\": %.0f, \"mib_s\": %.1f"
+               : "%-11s %9" PRIu64 " ops %8.0f ops/s %7.1f MiB/s",
+          workload->name, all.nr, all.nr / elapsed, mib_s);
+  latency_print (&all, "", json);
+  printf (json ? ", \"errors\": %" PRIu64 ", \"wrong\": %" PRIu64
+               : "  errors %" PRIu64 " wrong %" PRIu64 "\n",
           sum.nr_errors, sum.nr_wrong);
+  for (unsigned k = 0; nr_kinds > 1 && k < NR_KINDS; ++k)
+    latency_print_kind (&sum.latency[k], kind_names[k], json);
+  if (json)
+    puts ("}");
   fflush (stdout);
+}
+
+static void
+shuffle_units (uint32_t nr)
+{
+  uint64_t state = mix (seed);
+
+  shuffled = realloc (shuffled, nr * sizeof *shuffled);
+  if (shuffled == NULL)
+    err (EXIT_FAILURE, "realloc");
+  shuffle (shuffled, nr, &state);
 }
 
 static bool
@@ -435,17 +453,20 @@ run_workload (const struct workload *w)
   if (nr_blocks / w->blocks < 2 * nr_connections * depth)
     errx (2, "%s: the disk is too small for so many requests in flight",
           w->name);
+  if (w->order == SHUFFLED)
+    shuffle_units (nr_blocks / w->blocks);
   cursor = 0;
   start_ns = now_ns ();
   stop_ns = start_ns + seconds * 1e9;
-  ops_limited = nr_ops > 0 || w == &workloads[0];
-  nr_left = w == &workloads[0] ? nr_blocks : nr_ops;
+  ops_limited = nr_ops > 0 || w->once > 0;
+  nr_left = w->once > 0 ? nr_blocks / w->blocks / w->once : nr_ops;
 
   for (unsigned i = 0; i < nr_connections; ++i) {
     struct connection *c = &connections[i];
 
     c->rng_state = mix (seed * 1000 + i + (w - workloads) * 100);
     c->drained = false;
+    c->nr_started = 0;
     memset (&c->results, 0, sizeof c->results);
     if (pthread_create (&c->thread, NULL, run_connection, c) != 0)
       errx (EXIT_FAILURE, "pthread_create");
@@ -531,8 +552,8 @@ find_workload (const char *name)
     if (strcmp (workloads[i].name, name) == 0)
       return &workloads[i];
   errx (2,
-        "--workload=%s: not one of fill, randread, randwrite, mixed, "
-        "seqread256, seqwrite256",
+        "--workload=%s: not one of fill, randread, randwrite, mixed, churn, "
+        "trimhalf, seqread256, seqwrite256",
         name);
 }
 
@@ -542,15 +563,15 @@ usage (void)
   fprintf (stderr,
            "usage: nbd-load [--workload LIST] [--connections C] "
            "[--depth D]\n"
-           "    [--seconds S | --ops N] [--size MIB] [--seed N] [--verify] "
-           "[--state FILE]\n    [--json] --corpus FILE URI\n");
+           "    [--seconds S | --ops N] [--rate N] [--size MIB] [--seed N] "
+           "[--verify]\n    [--state FILE] [--json] --corpus FILE URI\n");
   exit (2);
 }
 
 int
 main (int argc, char *argv[])
 {
-  enum { CONNECTIONS, DEPTH, OPS, SIZE, SEED, NR_NUMBERS };
+  enum { CONNECTIONS, DEPTH, OPS, RATE, SIZE, SEED, NR_NUMBERS };
   enum { CORPUS, WORKLOAD, STATE, NR_STRINGS };
   enum { FLAG, SECONDS, NUMBER, STRING = NUMBER + NR_NUMBERS };
   static const struct option options[] = {
@@ -560,6 +581,7 @@ main (int argc, char *argv[])
     { "depth", required_argument, NULL, NUMBER + DEPTH },
     { "seconds", required_argument, NULL, SECONDS },
     { "ops", required_argument, NULL, NUMBER + OPS },
+    { "rate", required_argument, NULL, NUMBER + RATE },
     { "size", required_argument, NULL, NUMBER + SIZE },
     { "seed", required_argument, NULL, NUMBER + SEED },
     { "verify", no_argument, &verify, true },
@@ -594,6 +616,7 @@ main (int argc, char *argv[])
   depth = numbers[DEPTH];
   nr_ops = numbers[OPS];
   seed = numbers[SEED];
+  rate = numbers[RATE];
 
   while ((name = strsep (&strings[WORKLOAD], ",")) != NULL)
     if (nr_asked < MAX_ASKED)

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "client.h"
+#include "now-ms.h"
 #include "text.h"
 #include "values.h"
 
@@ -47,15 +48,6 @@ fail (struct client *client, enum client_failure failure, const char *format,
   vsnprintf (client->error, sizeof client->error, format, args);
   va_end (args);
   return false;
-}
-
-static int64_t
-now_ms (void)
-{
-  struct timespec now;
-
-  clock_gettime (CLOCK_MONOTONIC, &now);
-  return (int64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 /* Wait until the socket is ready for `events`, at most until then. */

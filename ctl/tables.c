@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bar.h"
 #include "tables.h"
 #include "text.h"
 #include "values.h"
@@ -217,12 +218,17 @@ table_print_stats (const struct values *values, FILE *out)
 
 /* The size classes. */
 
+#define NR_GROUPS 9             /* the last: full */
+
 struct row {                    /* a class, or the sum of a range of them */
   uint64_t object_bytes;        /* the largest */
   uint64_t objects, inuse, zspages, resident_bytes, wasted_bytes;
+  uint64_t groups[NR_GROUPS];   /* zspages by fullness */
 };
 
-/* The columns of an answer, by the names in its first line. */
+/* The columns of an answer, by the names in its first line.  Those of the
+ * groups come last: an older server has none of them.
+ */
 static const struct {
   const char *name;
   size_t offset;
@@ -233,60 +239,104 @@ static const struct {
   { "zspages", offsetof (struct row, zspages) },
   { "resident_bytes", offsetof (struct row, resident_bytes) },
   { "wasted_bytes", offsetof (struct row, wasted_bytes) },
+  { "group0", offsetof (struct row, groups[0]) },
+  { "group1", offsetof (struct row, groups[1]) },
+  { "group2", offsetof (struct row, groups[2]) },
+  { "group3", offsetof (struct row, groups[3]) },
+  { "group4", offsetof (struct row, groups[4]) },
+  { "group5", offsetof (struct row, groups[5]) },
+  { "group6", offsetof (struct row, groups[6]) },
+  { "group7", offsetof (struct row, groups[7]) },
+  { "full", offsetof (struct row, groups[8]) },
 };
 #define NR_COLUMNS (sizeof columns / sizeof columns[0])
+#define NR_COLUMNS_NEEDED (NR_COLUMNS - NR_GROUPS)
 
-/* Which field of an answer's lines is each column. */
-static bool
-find_columns (char *head, unsigned fields[NR_COLUMNS])
+/* Which column is each field of an answer's lines. */
+#define MAX_FIELDS 64
+
+struct fields {
+  unsigned nr;
+  int columns[MAX_FIELDS];      /* -1: one that is not known */
+  bool groups;                  /* they are there */
+};
+
+static int
+find_column (const char *name)
 {
-  unsigned nr_found = 0, field, i;
-  char *name;
+  unsigned i;
 
-  for (field = 0; (name = strsep (&head, " ")) != NULL; ++field)
-    for (i = 0; i < NR_COLUMNS; ++i)
-      if (strcmp (name, columns[i].name) == 0) {
-        fields[i] = field;
-        ++nr_found;
-      }
-  return nr_found == NR_COLUMNS;
+  for (i = 0; i < NR_COLUMNS; ++i)
+    if (strcmp (name, columns[i].name) == 0)
+      return (int) i;
+  return -1;
 }
 
 static bool
-parse_row (char *line, const unsigned fields[NR_COLUMNS], struct row *row)
+find_fields (char *head, struct fields *fields)
 {
-  unsigned nr_found = 0, field, i;
+  bool seen[NR_COLUMNS] = { false };
+  char *name;
+  unsigned i;
+
+  for (fields->nr = 0; (name = strsep (&head, " ")) != NULL; ++fields->nr) {
+    if (fields->nr == MAX_FIELDS)
+      return false;
+    fields->columns[fields->nr] = find_column (name);
+    if (fields->columns[fields->nr] != -1)
+      seen[fields->columns[fields->nr]] = true;
+  }
+  for (i = 0; i < NR_COLUMNS_NEEDED; ++i)
+    if (!seen[i])
+      return false;
+  fields->groups = true;
+  for (; i < NR_COLUMNS; ++i)
+    if (!seen[i])
+      fields->groups = false;
+  return true;
+}
+
+static bool
+parse_row (char *line, const struct fields *fields, struct row *row)
+{
+  unsigned field;
   char *text;
 
-  for (field = 0; (text = strsep (&line, " ")) != NULL; ++field)
-    for (i = 0; i < NR_COLUMNS; ++i)
-      if (fields[i] == field) {
-        uint64_t number;
-        if (!value_is_number (text, &number))
-          return false;
-        memcpy ((char *) row + columns[i].offset, &number, sizeof number);
-        ++nr_found;
-      }
-  return nr_found == NR_COLUMNS;
+  memset (row, 0, sizeof *row);
+  for (field = 0; (text = strsep (&line, " ")) != NULL; ++field) {
+    uint64_t number;
+
+    if (field == fields->nr)
+      return false;
+    if (fields->columns[field] == -1)
+      continue;
+    if (!value_is_number (text, &number))
+      return false;
+    memcpy ((char *) row + columns[fields->columns[field]].offset, &number,
+            sizeof number);
+  }
+  return field == fields->nr;
 }
 
 /* More rows than any server has classes. */
 #define MAX_ROWS 1024
 
 static bool
-parse_rows (char *body, struct row rows[MAX_ROWS], unsigned *nr)
+parse_rows (char *body, struct row rows[MAX_ROWS], unsigned *nr,
+            bool *groups)
 {
-  unsigned fields[NR_COLUMNS];
+  struct fields fields;
   char *line;
 
   *nr = 0;
   line = strsep (&body, "\n");
-  if (line == NULL || !find_columns (line, fields))
+  if (line == NULL || !find_fields (line, &fields))
     return false;
+  *groups = fields.groups;
   while ((line = strsep (&body, "\n")) != NULL) {
     if (*line == '\0')
       continue;
-    if (*nr == MAX_ROWS || !parse_row (line, fields, &rows[*nr]))
+    if (*nr == MAX_ROWS || !parse_row (line, &fields, &rows[*nr]))
       return false;
     ++*nr;
   }
@@ -296,11 +346,15 @@ parse_rows (char *body, struct row rows[MAX_ROWS], unsigned *nr)
 static void
 add_row (struct row *to, const struct row *row)
 {
+  unsigned i;
+
   to->objects += row->objects;
   to->inuse += row->inuse;
   to->zspages += row->zspages;
   to->resident_bytes += row->resident_bytes;
   to->wasted_bytes += row->wasted_bytes;
+  for (i = 0; i < NR_GROUPS; ++i)
+    to->groups[i] += row->groups[i];
 }
 
 /* Ranges of this many bytes, (0, 256] and so on; each of them is shown, so
@@ -330,13 +384,6 @@ merge_rows (const struct row *rows, unsigned nr,
   return nr_ranges;
 }
 
-static void
-print_times (const char *piece, uint64_t nr, FILE *out)
-{
-  while (nr-- > 0)
-    fputs (piece, out);
-}
-
 /* Objects in use, then what is resident around them. */
 static void
 print_bar (const struct row *row, uint64_t max_bytes, unsigned bar_width,
@@ -352,14 +399,17 @@ print_bar (const struct row *row, uint64_t max_bytes, unsigned bar_width,
 
   if (used > all)
     used = all;
-  print_times (utf8 ? "\u2588" : "#", used, out);
-  print_times (utf8 ? "\u2591" : ".", all - used, out);
+  bar_print (used, all - used, utf8, out);
 }
 
-#define NUMBERS_WIDTH 57        /* what print_row writes before its bar */
+/* What print_row writes before its bar, without the groups and with them. */
+#define NUMBERS_WIDTH 57
+#define GROUPS_WIDTH (NR_GROUPS + 4)
+#define BAR_MIN_WIDTH 8
 
 static void
-print_row (const char *label, const struct row *row, FILE *out)
+print_row (const char *label, const struct row *row, bool groups, bool utf8,
+           FILE *out)
 {
   char inuse[TEXT_BYTES], resident[TEXT_BYTES], used[TEXT_BYTES];
   char zspages[TEXT_BYTES];
@@ -369,14 +419,30 @@ print_row (const char *label, const struct row *row, FILE *out)
            text_size (row->resident_bytes, resident),
            text_percent (row->resident_bytes - row->wasted_bytes,
                          row->resident_bytes, used));
+  if (groups && row->zspages > 0) {
+    fputs ("  |", out);
+    bar_print_parts (row->groups, NR_GROUPS, row->zspages, utf8, out);
+    putc ('|', out);
+  }
+}
+
+static void
+print_label (const struct row *row, bool range, char label[2 * TEXT_BYTES])
+{
+  if (range)
+    snprintf (label, 2 * TEXT_BYTES, "%" PRIu64 "-%" PRIu64,
+              row->object_bytes - RANGE_BYTES + 1, row->object_bytes);
+  else
+    snprintf (label, 2 * TEXT_BYTES, "%" PRIu64, row->object_bytes);
 }
 
 static void
 print_histogram (const struct row *rows, unsigned nr, bool ranges,
-                 const struct bar_style *style, FILE *out)
+                 bool groups, const struct bar_style *style, FILE *out)
 {
-  const unsigned bar_width = style->width > NUMBERS_WIDTH + 8
-    ? style->width - NUMBERS_WIDTH - 1 : 8;
+  const unsigned before_bar = NUMBERS_WIDTH + groups * GROUPS_WIDTH + 1;
+  const unsigned bar_width = style->width > before_bar + BAR_MIN_WIDTH
+    ? style->width - before_bar : BAR_MIN_WIDTH;
   struct row total = { .object_bytes = 0 };
   uint64_t max_bytes = 0;
   char label[2 * TEXT_BYTES];
@@ -388,24 +454,25 @@ print_histogram (const struct row *rows, unsigned nr, bool ranges,
       max_bytes = rows[i].resident_bytes;
   }
 
-  fprintf (out, "%-10s %14s %9s %10s %8s\n", ranges ? "bytes" : "class",
-           "objects", "zspages", "resident", "used");
+  fprintf (out, "%-10s %14s %9s %10s %8s%s\n", ranges ? "bytes" : "class",
+           "objects", "zspages", "resident", "used",
+           groups ? "  empty..full" : "");
   for (i = 0; i < nr; ++i) {
-    if (ranges)
-      snprintf (label, sizeof label, "%" PRIu64 "-%" PRIu64,
-                rows[i].object_bytes - RANGE_BYTES + 1,
-                rows[i].object_bytes);
-    else
-      snprintf (label, sizeof label, "%" PRIu64, rows[i].object_bytes);
-    print_row (label, &rows[i], out);
+    print_label (&rows[i], ranges, label);
+    print_row (label, &rows[i], groups, style->utf8, out);
     if (rows[i].resident_bytes > 0) {
       fputs ("   ", out);
       print_bar (&rows[i], max_bytes, bar_width, style->utf8, out);
     }
     putc ('\n', out);
   }
-  print_row ("all", &total, out);
+  print_row ("all", &total, groups, style->utf8, out);
   putc ('\n', out);
+  if (groups)
+    fprintf (out, "\nempty..full: of the zspages, how many are up to 1/8 in"
+             " use, 2/8, ... 8/8,\nand quite full: from few (%s) to all"
+             " (%s)\n", style->utf8 ? "\u2581" : ".",
+             style->utf8 ? "\u2588" : "@");
 }
 
 bool
@@ -414,16 +481,17 @@ table_print_classes (char *body, bool each_class,
 {
   static struct row rows[MAX_ROWS];
   struct row ranges[MAX_RANGES];
+  bool groups;
   unsigned nr;
 
-  if (!parse_rows (body, rows, &nr))
+  if (!parse_rows (body, rows, &nr, &groups))
     return false;
   if (nr == 0)
     fputs ("no objects are stored\n", out);
   else if (each_class)
-    print_histogram (rows, nr, false, style, out);
+    print_histogram (rows, nr, false, groups, style, out);
   else
-    print_histogram (ranges, merge_rows (rows, nr, ranges), true, style,
-                     out);
+    print_histogram (ranges, merge_rows (rows, nr, ranges), true, groups,
+                     style, out);
   return true;
 }

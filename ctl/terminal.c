@@ -27,17 +27,18 @@ static const char leave_sequence[] = "\033[?25h\033[?1049l";
 const char terminal_home[] = "\033[H";
 const char terminal_line_end[] = "\033[K\n";
 const char terminal_clear_below[] = "\033[J";
+const char terminal_clear_line[] = "\r\033[K";
 
 static bool entered;
 
 unsigned
-terminal_width (void)
+terminal_width (int fd)
 {
   struct winsize size;
   const char *columns;
   long width = 0;
 
-  if (ioctl (STDOUT_FILENO, TIOCGWINSZ, &size) == 0)
+  if (ioctl (fd, TIOCGWINSZ, &size) == 0)
     width = size.ws_col;
   if (width == 0 && (columns = getenv ("COLUMNS")) != NULL)
     width = strtol (columns, NULL, 10);

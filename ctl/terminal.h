@@ -10,8 +10,8 @@
 
 #include <stdbool.h>
 
-/* Columns of stdout: the terminal's, or $COLUMNS, or 80. */
-extern unsigned terminal_width (void);
+/* Columns of this output: the terminal's, or $COLUMNS, or 80. */
+extern unsigned terminal_width (int fd);
 
 /* May characters beyond ASCII be printed?  By the locale; call setlocale
  * first.
@@ -29,5 +29,8 @@ extern void terminal_leave (void);
 extern const char terminal_home[];      /* to the top left corner */
 extern const char terminal_line_end[];  /* clear the rest of the line */
 extern const char terminal_clear_below[];
+
+/* Back to the begin of the line, and nothing of it stays. */
+extern const char terminal_clear_line[];
 
 #endif /* ZMEM_CTL_TERMINAL_H */

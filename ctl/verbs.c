@@ -15,10 +15,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "client.h"
+#include "compact.h"
 #include "find.h"
 #include "list.h"
+#include "map.h"
+#include "save.h"
+#include "svg.h"
 #include "tables.h"
 #include "terminal.h"
 #include "text.h"
@@ -48,6 +53,16 @@ ask (struct client *client, const char *command)
   if (body == NULL)
     say ("%s", client->error);
   return body;
+}
+
+/* An answer from another version.  Returns the exit status. */
+static int
+fail_strange (const struct client *client, const char *what,
+              const char *command)
+{
+  say ("%s: the answer %s this zmemctl knows: \"zmemctl raw %s\" shows it",
+       client->path, what, command);
+  return EXIT_ERROR;
 }
 
 /* What the server says, as it says it. */
@@ -90,7 +105,8 @@ static int
 run_classes (const struct options *options, struct client *client,
              const char *command)
 {
-  const struct bar_style style = { terminal_width (), terminal_is_utf8 () };
+  const struct bar_style style = { terminal_width (STDOUT_FILENO),
+                                   terminal_is_utf8 () };
   char *body;
   bool understood;
 
@@ -104,12 +120,8 @@ run_classes (const struct options *options, struct client *client,
     return EXIT_ERROR;
   understood = table_print_classes (body, options->all, &style, stdout);
   free (body);
-  if (!understood) {
-    say ("%s: the answer has not the columns that this zmemctl knows:"
-         " \"zmemctl raw classes\" shows it", client->path);
-    return EXIT_ERROR;
-  }
-  return 0;
+  return understood ? 0
+    : fail_strange (client, "has not the columns that", "classes");
 }
 
 /* "limit_bytes 1073741824" as "limit 1.0 GiB"; anything else as it is. */
@@ -131,7 +143,7 @@ print_plain_value (const struct value *value)
     printf ("%s %s\n", value->name, value->text);
 }
 
-/* limit, compress, compact: some lines. */
+/* limit, compress: some lines. */
 static int
 run_plain (const struct options *options, struct client *client,
            const char *command)
@@ -150,6 +162,94 @@ run_plain (const struct options *options, struct client *client,
       print_plain_value (&values.list[i]);
   values_free (&values);
   return 0;
+}
+
+static int
+run_compact (const struct options *options, struct client *client,
+             const char *command)
+{
+  struct values values;
+
+  switch (compact_run (client, command, &values)) {
+  case COMPACT_REPORTED:
+    if (options->json)
+      values_print_json (&values, stdout);
+    else
+      compact_print (&values, stdout);
+    values_free (&values);
+    return 0;
+  case COMPACT_LEFT:
+    say ("the compaction goes on without being watched:"
+         " \"zmemctl compact status\" tells how far it is");
+    return EXIT_ERROR;
+  case COMPACT_STRANGE:
+    return fail_strange (client, "is no report that", "compact");
+  case COMPACT_FAILED:
+    break;
+  }
+  say ("%s", client->error);
+  return EXIT_ERROR;
+}
+
+/* The picture as text, to be freed. */
+static char *
+draw_map (const struct map *map, const struct values *stats, size_t *bytes)
+{
+  char *svg = NULL;
+  FILE *out = open_memstream (&svg, bytes);
+
+  if (out != NULL)
+    svg_print (map, stats, out);
+  if (out == NULL || fclose (out) == EOF) {
+    perror ("zmemctl");
+    exit (EXIT_ERROR);
+  }
+  return svg;
+}
+
+/* False: it has been said why. */
+static bool
+write_output (const char *path, const char *data, size_t bytes)
+{
+  int r;
+
+  if (strcmp (path, "-") == 0) {
+    fwrite (data, 1, bytes, stdout);
+    return true;                /* main looks whether it did arrive */
+  }
+  r = save_file (path, data, bytes);
+  if (r < 0)
+    say ("%s: the picture cannot be written: %s", path, strerror (-r));
+  return r == 0;
+}
+
+static int
+run_map (const struct options *options, struct client *client,
+         const char *command)
+{
+  char *stats_body, *map_body, *svg;
+  struct values stats;
+  struct map map;
+  size_t bytes;
+  bool written;
+
+  stats_body = ask (client, "stats");
+  if (stats_body == NULL)
+    return EXIT_ERROR;
+  map_body = ask (client, command);
+  if (map_body == NULL || !map_parse (&map, map_body)) {
+    free (stats_body);
+    return map_body == NULL ? EXIT_ERROR
+      : fail_strange (client, "is no map that", command);
+  }
+
+  values_parse (&stats, stats_body);
+  svg = draw_map (&map, &stats, &bytes);
+  written = write_output (options->output, svg, bytes);
+  free (svg);
+  map_free (&map);
+  values_free (&stats);
+  return written ? 0 : EXIT_ERROR;
 }
 
 static int
@@ -196,7 +296,7 @@ run_help (const struct options *options, struct client *client,
          "Control a running zmem disk through its control socket.\n"
          "\nCommands:\n", stdout);
   for (verb = verbs; verb->name != NULL; ++verb)
-    printf ("  %-8s %-17s  %s\n", verb->name, verb->args, verb->help);
+    printf ("  %-8s %-26s  %s\n", verb->name, verb->args, verb->help);
   fputs ("\nOptions:\n"
          "  -s, --socket=SOCKET      the server's control socket"
          " (its control= option)\n"
@@ -204,6 +304,8 @@ run_help (const struct options *options, struct client *client,
          "  -t, --timeout=SECONDS    wait so long for an answer"
          " (default: 10)\n"
          "  -a, --all                classes: a line each, not ranges\n"
+         "  -o, --output=FILE        map: where to, \"-\" is standard"
+         " output\n"
          "  -n, --interval=SECONDS   watch: how often (default: 1)\n"
          "  -c, --count=N            watch: end after so many intervals\n"
          "  -h, --help               print this text\n"
@@ -216,20 +318,23 @@ run_help (const struct options *options, struct client *client,
 }
 
 const struct verb verbs[] = {
-  { "stats", "[json|prometheus]", "the statistics", 0, 1, false, run_stats },
-  { "classes", "[json]", "the size classes, as a histogram", 0, 1, false,
-    run_classes },
+  { "stats", "[json|prometheus]", "the statistics", 0, 1, .run = run_stats },
+  { "classes", "[json]", "the size classes, as a histogram", 0, 1,
+    .run = run_classes },
+  { "map", "", "draw the zspages (-o FILE.svg)", 0, 0,
+    .run = run_map },
   { "limit", "[SIZE|none]", "show or set how much RAM may be held", 0, 1,
-    false, run_plain },
-  { "compress", "[CODEC[:LEVEL]]", "show or set the codec of new blocks", 0, 1,
-    false, run_plain },
-  { "compact", "", "move objects so that pages empty", 0, 0, false,
-    run_plain },
-  { "list", "", "find running servers", 0, 0, true, run_list },
-  { "watch", "", "show rates, again every second", 0, 0, false, run_watch },
+    .run = run_plain },
+  { "compress", "[CODEC[:LEVEL]]", "show or set the codec of new blocks", 0,
+    1, .run = run_plain },
+  { "compact", "[wait] [class SIZE]|status", "move objects, give pages back",
+    0, 3, .understands = compact_understands, .run = run_compact },
+  { "list", "", "find running servers", 0, 0, .local = true,
+    .run = run_list },
+  { "watch", "", "show rates, again every second", 0, 0, .run = run_watch },
   { "raw", "COMMAND...", "send a line, print the answer as it is", 1, 100,
-    false, run_raw },
-  { "help", "", "this text", 0, 0, true, run_help },
+    .run = run_raw },
+  { "help", "", "this text", 0, 0, .local = true, .run = run_help },
   { .name = NULL }
 };
 

@@ -28,6 +28,8 @@
 
 #include "client.h"
 #include "latency.h"
+#include "now-ms.h"
+#include "signals.h"
 #include "terminal.h"
 #include "text.h"
 #include "values.h"
@@ -51,15 +53,6 @@ struct rates {
   } kinds[NR_KINDS];
   double trims;
 };
-
-static int64_t
-now_ms (void)
-{
-  struct timespec now;
-
-  clock_gettime (CLOCK_MONOTONIC, &now);
-  return (int64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 static bool
 take_look (struct client *client, struct look *look)
@@ -266,34 +259,14 @@ struct signals {
   int screen_fd;                /* a stop, or a new size */
 };
 
-static int
-open_signal_fd (const int *numbers, size_t nr)
-{
-  sigset_t set;
-  size_t i;
-  int fd;
-
-  sigemptyset (&set);
-  for (i = 0; i < nr; ++i)
-    sigaddset (&set, numbers[i]);
-  sigprocmask (SIG_BLOCK, &set, NULL);
-  fd = signalfd (-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-  if (fd == -1) {
-    perror ("zmemctl: signalfd");
-    exit (1);
-  }
-  return fd;
-}
-
 static void
 open_signals (struct signals *signals)
 {
-  static const int end[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
   static const int screen[] = { SIGTSTP, SIGWINCH };
 
-  signals->end_fd = open_signal_fd (end, sizeof end / sizeof end[0]);
-  signals->screen_fd = open_signal_fd (screen,
-                                       sizeof screen / sizeof screen[0]);
+  signals->end_fd = signals_open_end ();
+  signals->screen_fd = signals_open (screen,
+                                     sizeof screen / sizeof screen[0]);
 }
 
 static void

@@ -25,12 +25,13 @@
 #define SECONDS_MIN 0.1
 #define SECONDS_MAX 86400
 
-static const char short_options[] = "s:jt:an:c:hV";
+static const char short_options[] = "s:jt:ao:n:c:hV";
 static const struct option long_options[] = {
   { "socket", required_argument, NULL, 's' },
   { "json", no_argument, NULL, 'j' },
   { "timeout", required_argument, NULL, 't' },
   { "all", no_argument, NULL, 'a' },
+  { "output", required_argument, NULL, 'o' },
   { "interval", required_argument, NULL, 'n' },
   { "count", required_argument, NULL, 'c' },
   { "help", no_argument, NULL, 'h' },
@@ -110,6 +111,9 @@ parse_options (int argc, char *argv[], struct options *options)
     case 'a':
       options->all = true;
       break;
+    case 'o':
+      options->output = optarg;
+      break;
     case 'n':
       options->interval_ms = parse_seconds ("--interval", optarg);
       break;
@@ -145,7 +149,9 @@ parse_verb (char *args[], int nr_args)
            nearest->name);
     end_usage ();
   }
-  if (nr_args - 1 < verb->min_args || nr_args - 1 > verb->max_args) {
+  if (nr_args - 1 < verb->min_args || nr_args - 1 > verb->max_args
+      || (verb->understands != NULL
+          && !verb->understands (args + 1, nr_args - 1))) {
     if (*verb->args == '\0')
       say ("\"%s\" takes no argument", verb->name);
     else
@@ -162,6 +168,7 @@ static void
 check_options (const struct options *options, const struct verb *verb)
 {
   const bool watch = strcmp (verb->name, "watch") == 0;
+  const bool map = strcmp (verb->name, "map") == 0;
 
   if ((options->interval_ms != 0 || options->count != 0) && !watch) {
     say ("--interval and --count are for \"watch\" alone");
@@ -169,6 +176,19 @@ check_options (const struct options *options, const struct verb *verb)
   }
   if (options->all && strcmp (verb->name, "classes") != 0) {
     say ("--all is for \"classes\" alone");
+    end_usage ();
+  }
+  if (options->output != NULL && !map) {
+    say ("--output is for \"map\" alone");
+    end_usage ();
+  }
+  if (map && (options->output == NULL || *options->output == '\0')) {
+    say ("\"map\" draws a picture: say where to, with -o FILE.svg, or -o -"
+         " for standard output");
+    end_usage ();
+  }
+  if (map && options->json) {
+    say ("\"map\" draws a picture, for which there is no --json");
     end_usage ();
   }
 }

@@ -3,7 +3,8 @@
  * SPDX-License-Identifier: BSD-3-Clause
  *
  * One const table of commands; "help" prints it, and a test compares it
- * with the man page.
+ * with the man page.  Those that take more than a few lines are in files of
+ * their own, command-*.c.
  *
  * Answers are "name value" lines, like the statistics, so that zmemctl reads
  * all of them alike; what a person should know besides is a line that begins
@@ -19,19 +20,13 @@
 #include <string.h>
 
 #include "codec.h"
+#include "commands-private.h"
 #include "commands.h"
 #include "pages.h"
 #include "size-text.h"
 #include "stats-output.h"
 #include "stats.h"
 #include "store.h"
-
-/* Where a command leaves its answer. */
-struct answer {
-  FILE *out;
-  char *error;
-  size_t error_bytes;
-};
 
 struct command {
   const char *name;
@@ -41,12 +36,8 @@ struct command {
               const struct answer *answer);
 };
 
-static int reject (const struct answer *answer, int r, const char *format,
-                   ...) __attribute__ ((format (printf, 3, 4)));
-
-/* Say what is wrong.  Returns r, for the caller to return. */
-static int
-reject (const struct answer *answer, int r, const char *format, ...)
+int
+answer_reject (const struct answer *answer, int r, const char *format, ...)
 {
   va_list args;
 
@@ -56,13 +47,8 @@ reject (const struct answer *answer, int r, const char *format, ...)
   return r;
 }
 
-/* What a client typed, fit to be shown on a terminal: cut to a few words,
- * nothing but printable ASCII.
- */
-#define QUOTE_BYTES 41
-
-static const char *
-quote (const char *typed, char quoted[QUOTE_BYTES])
+const char *
+answer_quote (const char *typed, char quoted[QUOTE_BYTES])
 {
   size_t i;
 
@@ -72,14 +58,21 @@ quote (const char *typed, char quoted[QUOTE_BYTES])
   return quoted;
 }
 
-static int
-reject_args (const struct answer *answer, const char *command,
-             const char *wanted, const char *args)
+int
+answer_reject_args (const struct answer *answer, const char *command,
+                    const char *wanted, const char *args)
 {
   char quoted[QUOTE_BYTES];
 
-  return reject (answer, -EINVAL, "\"%s\" takes %s, not \"%s\"", command,
-                 wanted, quote (args, quoted));
+  return answer_reject (answer, -EINVAL, "\"%s\" takes %s, not \"%s\"",
+                        command, wanted, answer_quote (args, quoted));
+}
+
+int
+answer_reject_memory (const struct answer *answer)
+{
+  return answer_reject (answer, -ENOMEM,
+                        "no memory is left for the answer");
 }
 
 /* Collect a report; free it. */
@@ -89,7 +82,7 @@ collect_report (struct store *store, const struct answer *answer)
   struct stats_report *report = malloc (sizeof *report);
 
   if (report == NULL)
-    reject (answer, -ENOMEM, "no memory is left for the answer");
+    answer_reject_memory (answer);
   else
     stats_report_collect (store, report);
   return report;
@@ -108,8 +101,8 @@ run_stats (struct store *store, const char *args, const struct answer *answer)
   else if (strcmp (args, "prometheus") == 0)
     format = STATS_PROMETHEUS;
   else
-    return reject_args (answer, "stats", "\"json\", \"prometheus\" or nothing",
-                        args);
+    return answer_reject_args (answer, "stats",
+                               "\"json\", \"prometheus\" or nothing", args);
 
   report = collect_report (store, answer);
   if (report == NULL)
@@ -126,7 +119,7 @@ run_classes (struct store *store, const char *args,
   struct stats_report *report;
 
   if (*args != '\0' && strcmp (args, "json") != 0)
-    return reject_args (answer, "classes", "\"json\" or nothing", args);
+    return answer_reject_args (answer, "classes", "\"json\" or nothing", args);
 
   report = collect_report (store, answer);
   if (report == NULL)
@@ -164,21 +157,22 @@ set_limit (struct store *store, const char *args, const struct answer *answer)
   if (strcmp (args, "none") == 0)
     limit_bytes = PAGES_NO_LIMIT;
   else if (strchr (args, '%') != NULL)
-    return reject (answer, -EINVAL, "limit \"%s\": a percentage is for the"
-                   " start (limit=); here give a size, or none",
-                   quote (args, quoted));
+    return answer_reject (answer, -EINVAL, "limit \"%s\": a percentage is"
+                          " for the start (limit=); here give a size, or"
+                          " none", answer_quote (args, quoted));
   else if (size_text_parse (args, &limit_bytes, why, sizeof why) < 0)
-    return reject (answer, -EINVAL, "limit \"%s\": %s",
-                   quote (args, quoted), why);
+    return answer_reject (answer, -EINVAL, "limit \"%s\": %s",
+                          answer_quote (args, quoted), why);
 
   r = store_set_limit (store, limit_bytes);
   if (r == -EINVAL)
-    return reject (answer, r, "limit \"%s\": too little, for an empty disk"
-                   " of this size takes up to %" PRIu64 " bytes",
-                   quote (args, quoted), store_min_limit (store));
+    return answer_reject (answer, r, "limit \"%s\": too little, for an empty"
+                          " disk of this size takes up to %" PRIu64 " bytes",
+                          answer_quote (args, quoted),
+                          store_min_limit (store));
   if (r < 0)
-    return reject (answer, r, "limit \"%s\": %s", quote (args, quoted),
-                   strerror (-r));
+    return answer_reject (answer, r, "limit \"%s\": %s",
+                          answer_quote (args, quoted), strerror (-r));
   return 0;
 }
 
@@ -203,21 +197,23 @@ set_codec (struct store *store, const char *args, const struct answer *answer)
   int r;
 
   /* Their sentence quotes what was typed: not with such bytes in it. */
-  if (strcmp (quote (args, quoted), args) != 0)
-    return reject (answer, -EINVAL, "compress \"%s\": no such codec", quoted);
+  if (strcmp (answer_quote (args, quoted), args) != 0)
+    return answer_reject (answer, -EINVAL, "compress \"%s\": no such codec",
+                          quoted);
   if (codec_spec_parse (args, &spec, why, sizeof why) < 0)
-    return reject (answer, -EINVAL, "%s", why);
+    return answer_reject (answer, -EINVAL, "%s", why);
 
   r = store_set_codec (store, &spec);
   codec_spec_print (&spec, text, sizeof text);
   if (r == -ENOSPC)
-    return reject (answer, r, "compress \"%s\": the limit leaves no room for"
-                   " what this codec needs", text);
+    return answer_reject (answer, r, "compress \"%s\": the limit leaves no"
+                          " room for what this codec needs", text);
   if (r == -ENOMEM)
-    return reject (answer, r, "compress \"%s\": the system has no memory for"
-                   " what this codec needs", text);
+    return answer_reject (answer, r, "compress \"%s\": the system has no"
+                          " memory for what this codec needs", text);
   if (r < 0)
-    return reject (answer, r, "compress \"%s\": %s", text, strerror (-r));
+    return answer_reject (answer, r, "compress \"%s\": %s", text,
+                          strerror (-r));
   return 0;
 }
 
@@ -243,17 +239,6 @@ run_compress (struct store *store, const char *args,
   return 0;
 }
 
-static int
-run_compact (struct store *store, const char *args,
-             const struct answer *answer)
-{
-  (void) store;
-  if (*args != '\0')
-    return reject_args (answer, "compact", "nothing", args);
-  fputs ("moved 0 objects: this version does not compact\n", answer->out);
-  return 0;
-}
-
 static int run_help (struct store *store, const char *args,
                      const struct answer *answer);
 
@@ -264,7 +249,9 @@ static const struct command command_table[] = {
     run_limit },
   { "compress", "[CODEC[:LEVEL]]", "show or set the codec of new blocks",
     run_compress },
-  { "compact", "", "move objects so that pages empty", run_compact },
+  { "compact", "[wait] [class SIZE]|status",
+    "move objects so that pages empty", command_compact },
+  { "map", "", "how full each zspage is", command_map },
   { "help", "", "this list", run_help },
 };
 
@@ -277,9 +264,9 @@ run_help (struct store *store, const char *args, const struct answer *answer)
 
   (void) store;
   if (*args != '\0')
-    return reject_args (answer, "help", "nothing", args);
+    return answer_reject_args (answer, "help", "nothing", args);
   for (i = 0; i < NR_COMMANDS; ++i)
-    fprintf (answer->out, "%-8s %-17s  %s\n", command_table[i].name,
+    fprintf (answer->out, "%-8s %-26s  %s\n", command_table[i].name,
              command_table[i].args, command_table[i].help);
   return 0;
 }
@@ -310,25 +297,31 @@ split_line (const char *line, char words[COMMAND_MAX_BYTES + 1])
 }
 
 int
-command_run (struct store *store, const char *line, FILE *out, char *error,
+command_run (struct store *store, const char *line,
+             struct command_wait *wait, FILE *out, char *error,
              size_t error_bytes)
 {
-  const struct answer answer = { out, error, error_bytes };
+  const struct answer answer = { out, error, error_bytes, wait };
   char words[COMMAND_MAX_BYTES + 1], quoted[QUOTE_BYTES];
   const char *args;
   unsigned i;
+  int r;
 
   if (strlen (line) > COMMAND_MAX_BYTES)
-    return reject (&answer, -EINVAL, "a command has %d bytes at most",
-                   COMMAND_MAX_BYTES);
+    return answer_reject (&answer, -EINVAL, "a command has %d bytes at most",
+                          COMMAND_MAX_BYTES);
   args = split_line (line, words);
   if (words[0] == '\0')
     return 0;
 
   for (i = 0; i < NR_COMMANDS; ++i)
-    if (strcmp (words, command_table[i].name) == 0)
-      return command_table[i].run (store, args, &answer);
-  return reject (&answer, -EINVAL,
-                 "there is no command \"%s\": \"help\" lists what there is",
-                 quote (words, quoted));
+    if (strcmp (words, command_table[i].name) == 0) {
+      r = command_table[i].run (store, args, &answer);
+      if (r != -EAGAIN)
+        *wait = (struct command_wait) { 0 };
+      return r;
+    }
+  return answer_reject (&answer, -EINVAL, "there is no command \"%s\":"
+                        " \"help\" lists what there is",
+                        answer_quote (words, quoted));
 }

@@ -8,17 +8,23 @@
  *
  * A client has at most one answer pending.  Until that has left, its next
  * line is not run and nothing more is read from it, so that what a client
- * can make the server keep is one line and one answer (the longest, of
- * "classes json", has some 50 KiB), however much it sends and however little
- * it reads:
+ * can make the server keep is one line and one answer (the longest: of
+ * "classes json", some 80 KiB; of "map", 1/65536 of the arena), however much
+ * it sends and however little it reads:
  *
- *     answer != NULL  ->  wait to send;  else  ->  wait to receive
- *     answer == NULL  ->  no whole line in `line`
+ *     answer != NULL             wait to send
+ *     waiting                    `line` begins with a command whose answer
+ *                                is not there yet: ask again at ask_at_ms
+ *     neither                    no whole line in `line`: wait to receive
+ *
+ * A command that takes long does not hold up the thread: it is asked again
+ * (-EAGAIN of command_run), and others are served meanwhile.  Of a client
+ * that waits only one thing is noticed, that it hangs up.
  *
  * One that takes nothing of its answer for STALLED_MS is dropped.  One that
  * sends nothing may stay; when all places are taken, a newcomer gets that of
  * whoever has been silent for longest, so idle connections never lock an
- * administrator out.
+ * administrator out.  To wait for an answer is not to be silent.
  *
  * Dropped: threads that serve a client each (a stack for whoever connects),
  * and a queue of answers with a bound (the kernel's socket buffer is one).
@@ -52,10 +58,14 @@
 #define STALLED_MS (30 * 1000)
 /* After an accept that failed for want of descriptors or memory. */
 #define ACCEPT_PAUSE_MS 1000
+#define ASK_AGAIN_MS 20
 
 struct client {
   int fd;                       /* -1: this place is free */
   bool ending;                  /* read no more; close after the answer */
+  bool waiting;                 /* for the answer to the first of `line` */
+  int64_t ask_at_ms;
+  struct command_wait wait;
   size_t line_bytes;
   char line[COMMAND_MAX_BYTES + 2];     /* its end is CR LF at the most */
   char *answer;                 /* owned; NULL: none is pending */
@@ -153,7 +163,8 @@ accept_client (void)
 
   client = find_place ();
   client->fd = fd;
-  client->ending = false;
+  client->ending = client->waiting = false;
+  client->wait = (struct command_wait) { 0 };
   client->line_bytes = 0;
   client->progress_ms = now_ms ();
 }
@@ -187,8 +198,8 @@ answer_error (struct client *client, const char *sentence)
   return set_answer (client, head, NULL, 0);
 }
 
-/* Run a line that was received and make its answer; none for a blank one.
- * False: no memory.
+/* Run a line that was received and make its answer, or find that there is
+ * none yet; none at all for a blank one.  False: no memory.
  */
 static bool
 answer_line (struct client *client, const char *line)
@@ -196,6 +207,7 @@ answer_line (struct client *client, const char *line)
   char error[COMMAND_ERROR_BYTES] = "", head[sizeof "ok \n" + 20];
   char *body = NULL;
   size_t body_bytes = 0;
+  bool failed;
   FILE *out;
   int r;
 
@@ -205,10 +217,18 @@ answer_line (struct client *client, const char *line)
   out = open_memstream (&body, &body_bytes);
   if (out == NULL)
     return false;
-  r = command_run (control.store, line, out, error, sizeof error);
-  if (fclose (out) == EOF) {
+  r = command_run (control.store, line, &client->wait, out, error,
+                   sizeof error);
+  failed = ferror (out);
+  if (fclose (out) == EOF || failed) {
     free (body);
     return false;
+  }
+  if (r == -EAGAIN) {
+    free (body);
+    client->waiting = true;
+    client->ask_at_ms = now_ms () + ASK_AGAIN_MS;
+    return true;
   }
   if (r < 0) {
     free (body);
@@ -230,14 +250,15 @@ answer_long_line (struct client *client)
   return answer_error (client, sentence);
 }
 
-/* Take the first whole line off what was received.  `bytes` includes its
- * end.
+/* Answer the first whole line of what was received, and take it off, but
+ * for one that must be asked again.  `bytes` includes its end.
  */
 static bool
 answer_first_line (struct client *client, size_t bytes)
 {
   char line[sizeof client->line];
   size_t length = bytes - 1;
+  bool good;
 
   if (length > 0 && client->line[length - 1] == '\r')
     --length;
@@ -246,21 +267,24 @@ answer_first_line (struct client *client, size_t bytes)
   memcpy (line, client->line, length);
   line[length] = '\0';
 
-  client->line_bytes -= bytes;
-  memmove (client->line, client->line + bytes, client->line_bytes);
-
   if (strlen (line) < length)
-    return answer_error (client, "a command has no NUL byte in it");
-  return answer_line (client, line);
+    good = answer_error (client, "a command has no NUL byte in it");
+  else
+    good = answer_line (client, line);
+  if (!client->waiting) {
+    client->line_bytes -= bytes;
+    memmove (client->line, client->line + bytes, client->line_bytes);
+  }
+  return good;
 }
 
-/* Run what was received until there is an answer to be sent or no whole
- * line left.
+/* Run what was received until there is an answer to be sent or waited for,
+ * or no whole line left.
  */
 static bool
 answer_lines (struct client *client)
 {
-  while (client->answer == NULL) {
+  while (client->answer == NULL && !client->waiting) {
     const char *end = memchr (client->line, '\n', client->line_bytes);
 
     if (end == NULL) {
@@ -274,7 +298,21 @@ answer_lines (struct client *client)
   return true;
 }
 
-/* False, here and below: the client is to be dropped. */
+/* Is the answer there now?  False, here and below: the client is to be
+ * dropped.
+ */
+static bool
+ask_again (struct client *client)
+{
+  const int64_t now = now_ms ();
+
+  if (now < client->ask_at_ms)
+    return true;
+  client->progress_ms = now;
+  client->waiting = false;
+  return answer_lines (client);
+}
+
 static bool
 receive (struct client *client)
 {
@@ -324,16 +362,14 @@ send_answers (struct client *client)
 static void
 serve_client (struct client *client, short revents)
 {
-  bool keep = true;
+  bool keep;
 
-  if (client->answer == NULL) {
-    if (revents & POLLIN)
-      keep = receive (client);
-    else if (revents & (POLLHUP | POLLERR | POLLNVAL))
-      keep = false;
-  }
-  else if (revents & (POLLHUP | POLLERR | POLLNVAL))
-    keep = false;
+  if (client->answer == NULL && !client->waiting && (revents & POLLIN))
+    keep = receive (client);
+  else
+    keep = !(revents & (POLLHUP | POLLERR | POLLNVAL));
+  if (keep && client->waiting)
+    keep = ask_again (client);
   if (keep)
     keep = send_answers (client);
   if (keep && client->answer != NULL
@@ -345,8 +381,8 @@ serve_client (struct client *client, short revents)
     drop_client (client);
 }
 
-/* How long poll may sleep: until a client stalls or accept is tried again;
- * -1: as long as it likes.
+/* How long poll may sleep: until a client stalls, one that waits is to ask
+ * again, or accept is tried again; -1: as long as it likes.
  */
 static int
 poll_timeout_ms (void)
@@ -362,6 +398,8 @@ poll_timeout_ms (void)
     if (client->fd != -1 && client->answer != NULL
         && client->progress_ms + STALLED_MS < until)
       until = client->progress_ms + STALLED_MS;
+    if (client->fd != -1 && client->waiting && client->ask_at_ms < until)
+      until = client->ask_at_ms;
   }
   if (until == INT64_MAX)
     return -1;
@@ -385,7 +423,8 @@ fill_poll_fds (struct pollfd fds[NR_FDS])
     const struct client *client = &control.clients[i];
     fds[2 + i] = (struct pollfd) {
       .fd = client->fd,
-      .events = client->answer == NULL ? POLLIN : POLLOUT
+      .events = client->waiting ? 0
+        : client->answer == NULL ? POLLIN : POLLOUT
     };
   }
 }

@@ -12,6 +12,8 @@
  *
  * Answers come in the order of the commands.  A client may send the next
  * command before it has read the last answer; the server reads it after.
+ * Where an answer is waited for ("compact wait"), others are served
+ * meanwhile; who hangs up instead has it run all the same.
  * After a line that is too long, or a last line without an end, the server
  * answers with an error and closes.
  *

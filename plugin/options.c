@@ -43,6 +43,8 @@ const char options_help[] =
   "limit=SIZE              the most RAM to hold, everything included\n"
   "limit=PERCENT%          (default: 80% of the memory that there is)\n"
   "limit=none\n"
+  "compact=auto|manual     compact by itself, or when asked (default: auto)\n"
+  "compact-rate=SIZE       bytes to copy a second for that (default: none)\n"
   "control=SOCKET          Unix socket for zmemctl\n"
   "stats-export=NAME       read-only export of the statistics as text\n"
   "statsfile=FILE          the same for Prometheus, replaced time and again\n"
@@ -179,6 +181,38 @@ set_limit (struct options *options, const char *value, char *error,
 }
 
 static int
+set_compact (struct options *options, const char *value, char *error,
+             size_t error_bytes)
+{
+  const bool manual = strcmp (value, "manual") == 0;
+
+  if (!manual && strcmp (value, "auto") != 0)
+    return reject (error, error_bytes, "auto or manual is needed");
+  options->compact_manual = manual;
+  return 0;
+}
+
+static int
+set_compact_rate (struct options *options, const char *value, char *error,
+                  size_t error_bytes)
+{
+  uint64_t bytes = 0;
+
+  if (strcmp (value, "none") != 0) {
+    const int r = size_text_parse (value, &bytes, error, error_bytes);
+
+    if (r < 0)
+      return r;
+    if (bytes == 0)
+      return reject (error, error_bytes,
+                     "nothing would be copied: give a size, as in "
+                     "compact-rate=64M, or compact-rate=none");
+  }
+  options->compact_rate = bytes;
+  return 0;
+}
+
+static int
 set_control (struct options *options, const char *value, char *error,
              size_t error_bytes)
 {
@@ -286,6 +320,8 @@ static const struct option {
   { "size", set_size, false },
   { "compress", set_compress, true },
   { "limit", set_limit, false },
+  { "compact", set_compact, false },
+  { "compact-rate", set_compact_rate, false },
   { "control", set_control, false },
   { "stats-export", set_stats_export, false },
   { "statsfile", set_statsfile, false },

@@ -20,6 +20,8 @@ struct options {
   uint64_t limit_bytes;         /* 0: not given; PAGES_NO_LIMIT: none */
   unsigned limit_percent;       /* of memory (limit.h); 0: not given so */
   struct codec_spec codec;
+  bool compact_manual;
+  uint64_t compact_rate;        /* bytes a second; 0: any */
   bool mlock;
   char *control;                /* absolute paths, owned; NULL: none */
   char *stats_export;           /* export name, owned; NULL: none */

@@ -62,6 +62,7 @@ static struct store *store;
 
 /* What get_ready has prepared for after_fork and cleanup. */
 static bool control_bound, statsfile_prepared;
+static bool worker_started;
 
 struct handle {
   bool readonly;
@@ -185,6 +186,11 @@ zmem_after_fork (void)
   if (lock_memory && memlock_lock (error, sizeof error) < 0)
     return fail ("%s: %s", options.mlock ? "mlock=yes" : "--swap", error);
 
+  r = store_start_worker (store);
+  if (r < 0)
+    return fail ("cannot start the thread that compacts: %s", strerror (-r));
+  worker_started = true;
+
   if (control_bound) {
     r = control_start (store);
     if (r < 0)
@@ -200,6 +206,10 @@ zmem_after_fork (void)
   return 0;
 }
 
+/* Who asks before who is asked: a command may wait for a run of the
+ * worker's, and one that came after the worker's end would compact by itself
+ * and keep the server from ending.
+ */
 static void
 zmem_cleanup (void)
 {
@@ -207,6 +217,9 @@ zmem_cleanup (void)
     statsfile_stop ();
   if (control_bound)
     control_stop ();
+  if (worker_started)
+    store_stop_worker (store);
+  worker_started = false;
 }
 
 static void

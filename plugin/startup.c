@@ -84,7 +84,9 @@ startup_create_store (const struct options *options, struct store **ret,
 {
   struct store_params params = {
     .size_bytes = options->size_bytes,
-    .codec = options->codec
+    .codec = options->codec,
+    .compact_manual = options->compact_manual,
+    .compact_rate = options->compact_rate
   };
   char limit[LIMIT_SENTENCE_BYTES];
   char size[SIZE_TEXT_BYTES], codec[CODEC_SPEC_TEXT_BYTES];

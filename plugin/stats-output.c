@@ -294,6 +294,14 @@ class_wasted_bytes (const struct pool_class_stats *class)
   return class->resident_bytes > used ? class->resident_bytes - used : 0;
 }
 
+/* The names of the fullness groups: of those that are up to an eighth full,
+ * up to two eighths, and so on.
+ */
+static const char *const group_names[NR_FULLNESS_GROUPS] = {
+  "group0", "group1", "group2", "group3", "group4", "group5", "group6",
+  "group7", "full"
+};
+
 static void
 print_fullness (FILE *out, const struct pool_class_stats *class)
 {
@@ -307,6 +315,8 @@ static void
 text_print_class (FILE *out, unsigned idx,
                   const struct pool_class_stats *class)
 {
+  unsigned i;
+
   fprintf (out, "%u %" PRIu32 " %" PRIu64 " %" PRIu64 " %" PRIu64
            " %" PRIu64 " %" PRIu64 " ",
            idx, class->object_bytes,
@@ -314,6 +324,8 @@ text_print_class (FILE *out, unsigned idx,
            class->nr_inuse, class->nr_zspages, class->resident_bytes,
            class_wasted_bytes (class));
   print_fullness (out, class);
+  for (i = 0; i < NR_FULLNESS_GROUPS; ++i)
+    fprintf (out, " %" PRIu64, class->by_fullness[i]);
   putc ('\n', out);
 }
 
@@ -321,6 +333,8 @@ static void
 json_print_class (FILE *out, unsigned idx,
                   const struct pool_class_stats *class)
 {
+  unsigned i;
+
   fprintf (out, "    {\"class\": %u, \"object_bytes\": %" PRIu32
            ", \"objects_per_zspage\": %" PRIu32 ", \"objects\": %" PRIu64
            ", \"inuse\": %" PRIu64 ", \"zspages\": %" PRIu64
@@ -331,7 +345,11 @@ json_print_class (FILE *out, unsigned idx,
            class->nr_zspages, class->resident_bytes,
            class_wasted_bytes (class));
   print_fullness (out, class);
-  fputs ("]}", out);
+  putc (']', out);
+  for (i = 0; i < NR_FULLNESS_GROUPS; ++i)
+    fprintf (out, ", \"%s\": %" PRIu64, group_names[i],
+             class->by_fullness[i]);
+  putc ('}', out);
 }
 
 void
@@ -344,9 +362,15 @@ stats_classes_print (const struct stats_report *report,
 
   assert (format != STATS_PROMETHEUS);
 
-  fputs (json ? "{\n  \"classes\": ["
-         : "class object_bytes objects inuse zspages resident_bytes"
-           " wasted_bytes fullness\n", out);
+  if (json)
+    fputs ("{\n  \"classes\": [", out);
+  else {
+    fputs ("class object_bytes objects inuse zspages resident_bytes"
+           " wasted_bytes fullness", out);
+    for (i = 0; i < NR_FULLNESS_GROUPS; ++i)
+      fprintf (out, " %s", group_names[i]);
+    putc ('\n', out);
+  }
   for (i = 0; i < report->nr_classes; ++i) {
     if (report->classes[i].nr_zspages == 0)
       continue;

@@ -44,7 +44,9 @@ extern void stats_report_print (const struct stats_report *report,
                                 enum stats_format format, FILE *out);
 
 /* The size classes: text has one header line, then a row a class that has
- * a zspage; or JSON.  There is no Prometheus format of them.
+ * a zspage; or JSON.  There is no Prometheus format of them.  Their zspages
+ * by fullness come twice, as one list (fullness) and by name (group0 ...
+ * group7, full).
  */
 extern void stats_classes_print (const struct stats_report *report,
                                  enum stats_format format, FILE *out);

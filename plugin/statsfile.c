@@ -7,7 +7,8 @@
  * FILE.zmem.tmp is written beside FILE and renamed over it.  It is made with
  * O_EXCL and O_NOFOLLOW, so that nobody else's file, nor what a link leads
  * to, is ever written; one that a killed server left behind, a regular file
- * of this user's, is removed first.  Nothing is synced: the file is about a disk that lies in RAM.
+ * of this user's, is removed first.  Nothing is synced: the file is about a
+ * disk that lies in RAM.
  *
  * What goes wrong is said when it begins, not every interval.
  */

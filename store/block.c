@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "block.h"
+#include "room.h"
 #include "same-filled.h"
 
 void
@@ -166,41 +167,67 @@ block_load_part (struct store *store, struct group_stripe *stripe,
   return r;
 }
 
-/* Under the group lock: load, change, store.  *drop: what the caller frees
- * after it has let go of the lock.
+/* A part of a block that is to be changed; data == NULL: to zeros. */
+struct part {
+  uint64_t blkno;
+  size_t offset, count;
+  const void *data;
+};
+
+/* Under the group lock: load, change, store.  Where there is no room it may
+ * go `in_place`.  *drop: what the caller frees after it has let go of the
+ * lock.
  */
 static int
 modify_locked (struct store *store, struct group_stripe *stripe,
-               struct context *context, uint64_t blkno, size_t offset,
-               size_t count, const void *data, entry_t *drop)
+               struct context *context, const struct part *part,
+               bool in_place, entry_t *drop)
 {
-  const entry_t old = block_table_load (&store->table, blkno);
+  const entry_t old = block_table_load (&store->table, part->blkno);
   struct prepared prepared;
   uint8_t block[BLOCK_BYTES];
   int r;
 
   *drop = entry_hole ();
-  if (data == NULL && entry_is_zero (old))
+  if (part->data == NULL && entry_is_zero (old))
     return 0;
   r = block_load (store, stripe, context, old, block);
   if (r < 0)
     return r;
-  if (data != NULL)
-    memcpy (block + offset, data, count);
+  if (part->data != NULL)
+    memcpy (block + part->offset, part->data, part->count);
   else
-    memset (block + offset, 0, count);
-  group_count (stripe, COUNT_PARTIAL_WRITES, 1);
+    memset (block + part->offset, 0, part->count);
 
   block_prepare (context, 0, block, &prepared);
-  r = block_place (store, blkno, &prepared);
-  if (r < 0) {
-    if (block_overwrite_slot (store, stripe, blkno, &prepared) == 0)
-      r = 0;
-    return r;
+  if (in_place)
+    r = block_overwrite_slot (store, stripe, part->blkno, &prepared);
+  else {
+    r = block_place (store, part->blkno, &prepared);
+    if (r == 0) {
+      r = block_publish (store, stripe, part->blkno, prepared.entry, drop);
+      if (r < 0)
+        *drop = prepared.entry;
+    }
   }
-  r = block_publish (store, stripe, blkno, prepared.entry, drop);
-  if (r < 0)
-    *drop = prepared.entry;
+  if (r == 0)
+    group_count (stripe, COUNT_PARTIAL_WRITES, 1);
+  return r;
+}
+
+static int
+modify (struct store *store, struct context *context,
+        const struct part *part, bool in_place)
+{
+  struct group_stripe *stripe = stripe_of (store, part->blkno);
+  entry_t drop;
+  int r;
+
+  lock_acquire (&stripe->lock);
+  r = modify_locked (store, stripe, context, part, in_place, &drop);
+  lock_release (&stripe->lock);
+  block_drop (store, drop);
+  note_freed (store);
   return r;
 }
 
@@ -208,16 +235,17 @@ int
 block_write_part (struct store *store, uint64_t blkno, size_t offset,
                   size_t count, const void *data)
 {
-  struct group_stripe *stripe = stripe_of (store, blkno);
+  const struct part part = { blkno, offset, count, data };
   struct context *context = borrow_context (store);
-  entry_t drop;
+  struct room room = room_begin (store);
   int r;
 
-  lock_acquire (&stripe->lock);
-  r = modify_locked (store, stripe, context, blkno, offset, count, data,
-                     &drop);
-  lock_release (&stripe->lock);
+  do
+    r = modify (store, context, &part, false);
+  while (r == -ENOSPC && room_make (store, &room));
+  if ((r == -ENOSPC || r == -ENOMEM)
+      && modify (store, context, &part, true) == 0)
+    r = 0;
   return_context (store, context);
-  block_drop (store, drop);
   return r;
 }

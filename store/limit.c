@@ -29,6 +29,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "limit.h"
 #include "pages.h"
@@ -308,4 +309,43 @@ memory_bound_percent (const struct memory_bound *bound, unsigned percent)
     + bound->bytes % 100 * percent / 100;
 
   return bytes & ~((uint64_t) PAGE_BYTES - 1);
+}
+
+/* The file below that path of the control group; false: none. */
+static bool
+find_group_pressure (const char *root, char *path, size_t path_bytes)
+{
+  CLOSED_AT_END FILE *file = open_under (root, "/proc/self/mountinfo");
+  FREED_AT_END char *line = NULL;
+  size_t line_bytes = 0;
+  struct cgroup_paths paths;
+  struct mount mount;
+
+  if (file == NULL)
+    return false;
+  read_cgroup_paths (root, &paths);
+  while (paths.v2[0] != '\0' && read_line (file, &line, &line_bytes)) {
+    int n;
+
+    if (!parse_mount (line, &mount) || strcmp (mount.type, "cgroup2") != 0)
+      continue;
+    n = snprintf (path, path_bytes, "%s%s%s/memory.pressure", root,
+                  mount.mount_point,
+                  path_below_mount (paths.v2, mount.root));
+    if (n > 0 && (size_t) n < path_bytes && access (path, F_OK) == 0)
+      return true;
+  }
+  return false;
+}
+
+const char *
+memory_pressure_path (const char *root, char *path, size_t path_bytes)
+{
+  int n;
+
+  if (find_group_pressure (root, path, path_bytes))
+    return path;
+  n = snprintf (path, path_bytes, "%s/proc/pressure/memory", root);
+  return n > 0 && (size_t) n < path_bytes && access (path, F_OK) == 0
+    ? path : NULL;
 }

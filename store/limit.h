@@ -38,4 +38,11 @@ extern int memory_bound_find (const char *root, struct memory_bound *ret);
 extern uint64_t memory_bound_percent (const struct memory_bound *bound,
                                       unsigned percent);
 
+/* The file of pressure stall information (PSI) on memory that concerns this
+ * process most: its control group's (version 2), else the system's.  `root`
+ * as above.  Returns `path`, or NULL: there is none, or it does not fit.
+ */
+extern const char *memory_pressure_path (const char *root, char *path,
+                                         size_t path_bytes);
+
 #endif /* ZMEM_LIMIT_H */

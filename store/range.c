@@ -18,6 +18,7 @@
 #include <errno.h>
 
 #include "block.h"
+#include "room.h"
 
 static_assert (GROUP_BLOCKS <= CONTEXT_SCRATCH_BLOCKS,
                "a group's payloads fit a context's scratch");
@@ -94,14 +95,15 @@ store_read (struct store *store, void *buf, uint64_t count, uint64_t offset)
 
 /* Publish the prepared blocks [blkno, blkno + n) of one group, and drop
  * what they replace.  On an error those from the failing one on are
- * dropped instead.
+ * dropped instead.  Returns how many were published.
  */
-static int
+static unsigned
 publish_group (struct store *store, uint64_t blkno, unsigned n,
-               const struct prepared *prepared)
+               const struct prepared *prepared, int *ret)
 {
   struct group_stripe *stripe = stripe_of (store, blkno);
   entry_t drop[GROUP_BLOCKS];
+  unsigned nr_published = 0;
   int r = 0;
 
   lock_acquire (&stripe->lock);
@@ -111,25 +113,44 @@ publish_group (struct store *store, uint64_t blkno, unsigned n,
                          &drop[i]);
     if (r < 0)
       drop[i] = prepared[i].entry;
+    else
+      nr_published++;
   }
   lock_release (&stripe->lock);
   for (unsigned i = 0; i < n; i++)
     block_drop (store, drop[i]);
-  return r;
+  note_freed (store);
+  *ret = r;
+  return nr_published;
 }
 
-/* There was no room for this block a moment ago. */
+/* Write one block, for which there was no room a moment ago: let compaction
+ * find some; else it may fit where the block is already.
+ */
 static int
-write_without_room (struct store *store, uint64_t blkno,
-                    struct prepared *prepared)
+write_at_limit (struct store *store, uint64_t blkno, const char *data)
 {
   struct group_stripe *stripe = stripe_of (store, blkno);
-  const int r = block_place (store, blkno, prepared);
+  struct context *context = borrow_context (store);
+  struct room room = room_begin (store);
+  struct prepared prepared;
+  int r;
 
-  if (r == 0)
-    return publish_group (store, blkno, 1, prepared);
-  LOCK_FOR_SCOPE (&stripe->lock);
-  return block_overwrite_slot (store, stripe, blkno, prepared) == 0 ? 0 : r;
+  block_prepare (context, 0, data, &prepared);
+  do {
+    r = block_place (store, blkno, &prepared);
+    if (r == 0)
+      publish_group (store, blkno, 1, &prepared, &r);
+  } while (r == -ENOSPC && room_make (store, &room));
+
+  if (r == -ENOSPC || r == -ENOMEM) {
+    LOCK_FOR_SCOPE (&stripe->lock);
+
+    if (block_overwrite_slot (store, stripe, blkno, &prepared) == 0)
+      r = 0;
+  }
+  return_context (store, context);
+  return r;
 }
 
 /* Write the whole blocks [blkno, blkno + n) of one group. */
@@ -139,24 +160,20 @@ write_group (struct store *store, uint64_t blkno, unsigned n,
 {
   struct prepared prepared[GROUP_BLOCKS];
   struct context *context = borrow_context (store);
-  unsigned nr_placed = 0;
-  int r = 0;
+  unsigned nr_placed = 0, nr_written;
+  int r;
 
   for (unsigned i = 0; i < n; i++)
     block_prepare (context, i, data + i * BLOCK_BYTES, &prepared[i]);
   while (nr_placed < n &&
          block_place (store, blkno + nr_placed, &prepared[nr_placed]) == 0)
     nr_placed++;
-
-  if (nr_placed == n) {
-    return_context (store, context);
-    return publish_group (store, blkno, n, prepared);
-  }
-
-  r = publish_group (store, blkno, nr_placed, prepared);
-  for (unsigned i = nr_placed; i < n && r == 0; i++)
-    r = write_without_room (store, blkno + i, &prepared[i]);
   return_context (store, context);
+
+  nr_written = publish_group (store, blkno, nr_placed, prepared, &r);
+  for (r = 0; nr_written < n && r == 0; nr_written++)
+    r = write_at_limit (store, blkno + nr_written,
+                        data + nr_written * BLOCK_BYTES);
   return r;
 }
 
@@ -185,6 +202,7 @@ replace_group (struct store *store, uint64_t first, uint64_t end,
 {
   struct group_stripe *stripe = stripe_of (store, first);
   entry_t drop[GROUP_BLOCKS];
+  uint64_t discarded_bytes = 0;
   unsigned n = 0;
   int r = 0;
 
@@ -195,7 +213,29 @@ replace_group (struct store *store, uint64_t first, uint64_t end,
   }
   lock_release (&stripe->lock);
   for (unsigned i = 0; i < n; i++)
-    block_drop (store, drop[i]);
+    if (entry_kind (drop[i]) == ENTRY_OBJECT) {
+      discarded_bytes += entry_payload_bytes (drop[i]);
+      block_drop (store, drop[i]);
+    }
+  if (discarded_bytes > 0) {
+    atomic_fetch_add_explicit (&store->discarded_bytes, discarded_bytes,
+                               memory_order_relaxed);
+    note_freed (store);
+  }
+  return r;
+}
+
+/* SAME needs a page of the table where there is none. */
+static int
+replace_group_with_room (struct store *store, uint64_t first, uint64_t end,
+                         entry_t new)
+{
+  struct room room = room_begin (store);
+  int r;
+
+  do
+    r = replace_group (store, first, end, new);
+  while (r == -ENOSPC && room_make (store, &room));
   return r;
 }
 
@@ -212,7 +252,7 @@ replace_whole (struct store *store, uint64_t first, uint64_t end,
       continue;
     }
     const uint64_t stop = group_end (first, end);
-    r = replace_group (store, first, stop, new);
+    r = replace_group_with_room (store, first, stop, new);
     first = stop;
   }
   return r;

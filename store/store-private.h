@@ -11,12 +11,14 @@
 #include <time.h>
 
 #include "block-table.h"
+#include "compactor.h"
 #include "context.h"
 #include "group-lock.h"
 #include "lock.h"
 #include "pages.h"
 #include "pool.h"
 #include "store.h"
+#include "worker.h"
 
 struct store {
   struct group_locks locks;     /* first: it is aligned */
@@ -34,6 +36,14 @@ struct store {
   struct lock bounce_lock;      /* guards the content of: */
   zs_loc bounce;                /* a resident object of a whole block */
 
+  struct compactor compactor;
+  struct compact_worker worker;
+  bool has_worker;              /* both of them are initialised */
+  bool compact_manual;
+  uint64_t compact_rate;
+  _Atomic uint64_t discarded_bytes;     /* payloads freed by trim and zero */
+  _Atomic uint64_t nr_waited_writes;
+
   struct codec_spec first_codec;        /* for store_start */
   struct timespec start_time;
 };
@@ -42,6 +52,17 @@ static inline struct group_stripe *
 stripe_of (struct store *store, uint64_t blkno)
 {
   return group_stripe (&store->locks, blkno);
+}
+
+/* The compactor and its worker, by store_start and store_destroy. */
+extern int store_init_compaction (struct store *store);
+extern void store_end_compaction (struct store *store);
+
+/* Objects have been freed: the worker may want to know. */
+static inline void
+note_freed (struct store *store)
+{
+  compact_worker_poke (&store->worker);
 }
 
 /* A context.  To be called before a group lock is taken. */

@@ -9,8 +9,8 @@
  * the arena, four times its size, up to what a location can name (8 TiB).
  * Without a compactor that can be used up: blocks rewritten in ever other
  * sizes, but for one in each zspage (seen after 24 such rounds, with held at
- * eleven times the disk).  Then there is no room, as at the limit: ENOSPC,
- * the old data whole.
+ * eleven times the disk, when nothing compacted).  Then there is no room, as
+ * at the limit: compaction may find some, else ENOSPC, the old data whole.
  */
 
 #include <config.h>
@@ -21,8 +21,13 @@
 #include <unistd.h>
 
 #include "block.h"
+#include "room.h"
 #include "size-class.h"
 #include "stats.h"
+
+/* After `limit` was lowered the caller compacts for two seconds at most. */
+#define LIMIT_RECLAIM_STEPS 200
+#define LIMIT_RECLAIM_STEP_NS (10 * UINT64_C (1000000))
 
 #define ARENA_PER_DISK 4
 /* One zspage a class may be open beyond that. */
@@ -117,6 +122,8 @@ store_create (const struct store_params *params, struct store **ret)
   store->size_bytes = params->size_bytes;
   store->first_codec = params->codec;
   store->nr_contexts = nr_contexts_of (params);
+  store->compact_manual = params->compact_manual;
+  store->compact_rate = params->compact_rate;
   pages_init (&store->pages,
               params->pages_ops ? params->pages_ops : &pages_anonymous,
               params->limit_bytes);
@@ -133,6 +140,8 @@ store_create (const struct store_params *params, struct store **ret)
     r = context_pool_create (store->nr_contexts,
                              size_class_largest_compressed (),
                              &store->contexts);
+  if (r == 0)
+    r = store_init_compaction (store);
   if (r < 0) {
     store_destroy (store);
     return r;
@@ -171,9 +180,15 @@ set_codec_locked (struct store *store, const struct codec_spec *spec)
 int
 store_set_codec (struct store *store, const struct codec_spec *spec)
 {
-  LOCK_FOR_SCOPE (&store->settings_lock);
+  struct room room = room_begin (store);
+  int r;
 
-  return set_codec_locked (store, spec);
+  do {
+    LOCK_FOR_SCOPE (&store->settings_lock);
+
+    r = set_codec_locked (store, spec);
+  } while (r == -ENOSPC && room_make (store, &room));
+  return r;
 }
 
 int
@@ -198,6 +213,7 @@ store_destroy (struct store *store)
 {
   if (store == NULL)
     return;
+  store_end_compaction (store);
   context_pool_destroy (store->contexts);
   pool_destroy (store->pool);
   block_table_release (&store->table);
@@ -213,13 +229,40 @@ store_size_bytes (const struct store *store)
   return store->size_bytes;
 }
 
+/* The limit has been lowered, perhaps below what is held: give back what can
+ * be, for a bounded time; the worker goes on where this ends.
+ */
+static void
+reclaim_to_limit (struct store *store)
+{
+  const uint64_t limit = atomic_load (&store->pages.limit);
+  uint64_t seen = compactor_returned (&store->compactor), held;
+
+  if (store->compact_manual) {
+    if (pages_held (&store->pages) > limit)
+      pool_purge_spare (store->pool, 0);
+    return;
+  }
+  for (unsigned i = 0; i < LIMIT_RECLAIM_STEPS; i++) {
+    held = pages_held (&store->pages);
+    if (held <= limit ||
+        !compactor_make_room (&store->compactor, held - limit, seen,
+                              LIMIT_RECLAIM_STEP_NS))
+      break;
+    seen = compactor_returned (&store->compactor);
+  }
+  compact_worker_poke (&store->worker);
+}
+
 int
 store_set_limit (struct store *store, uint64_t limit_bytes)
 {
   if (limit_bytes < store_min_limit (store))
     return -EINVAL;
-  LOCK_FOR_SCOPE (&store->settings_lock);
+  lock_acquire (&store->settings_lock);
   atomic_store (&store->pages.limit, limit_bytes);
+  lock_release (&store->settings_lock);
+  reclaim_to_limit (store);
   return 0;
 }
 
@@ -287,6 +330,7 @@ stats_of_memory (struct store *store, struct stats *stats)
   stats->metadata_bytes = stats->held_bytes > pool.arena_bytes
     ? stats->held_bytes - pool.arena_bytes : 0;
   stats->live_regions = atomic_load (&store->table.nr_resident);
+  stats->spare_bytes = pool.spare_bytes;
   stats->zspages = pool.nr_zspages;
   stats->zspages_released = pool.nr_zspages_released;
   stats->pages_populated = atomic_load (&store->pages.nr_populates);
@@ -295,12 +339,33 @@ stats_of_memory (struct store *store, struct stats *stats)
     stats->held_bytes ? stats->logical_bytes * 1000 / stats->held_bytes : 0;
 }
 
+static void
+stats_of_compaction (struct store *store, struct stats *stats)
+{
+  struct compact_totals *totals = &store->compactor.totals;
+
+  stats->reclaimable_bytes = compactor_reclaimable (&store->compactor);
+  stats->fragmentation_thousandths = stats->arena_bytes == 0 ? 0
+    : stats->reclaimable_bytes * 1000 / stats->arena_bytes;
+  stats->discarded_bytes = atomic_load (&store->discarded_bytes);
+  stats->compact_runs = atomic_load (&totals->runs);
+  stats->compact_moved_objects = atomic_load (&totals->moved_objects);
+  stats->compact_copied_bytes = atomic_load (&totals->copied_bytes);
+  stats->compact_returned_bytes = atomic_load (&totals->returned_bytes);
+  stats->compact_released_zspages = atomic_load (&totals->released_zspages);
+  stats->compact_skipped_objects = atomic_load (&totals->skipped_busy);
+  stats->compact_running_microseconds =
+    atomic_load (&totals->running_ns) / 1000;
+  stats->compact_waited_writes = atomic_load (&store->nr_waited_writes);
+}
+
 void
 store_stats (struct store *store, struct stats *stats)
 {
   stats->size_bytes = store->size_bytes;
   stats_of_blocks (store, stats);
   stats_of_memory (store, stats);
+  stats_of_compaction (store, stats);
   stats->uptime_seconds = seconds_since (&store->start_time);
   LOCK_FOR_SCOPE (&store->settings_lock);
   stats->context_bytes = store->context_bytes;

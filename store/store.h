@@ -39,6 +39,8 @@ struct store_params {
   struct codec_spec codec;
   unsigned nr_contexts;         /* 0: two a processor */
   const struct pages_ops *pages_ops;    /* NULL: pages_anonymous */
+  bool compact_manual;          /* compact when asked to, never by itself */
+  uint64_t compact_rate;        /* bytes a second to copy, at most; 0: any */
 };
 
 /* Reserve address space; no memory to speak of.  -EINVAL: size out of
@@ -103,6 +105,24 @@ extern struct codec_spec store_codec (struct store *store);
 
 /* Fill in the part of the statistics that the store knows (stats.h). */
 extern void store_stats (struct store *store, struct stats *stats);
+
+/* The thread that compacts and purges by itself (worker.h), to be started
+ * after store_start and stopped before store_destroy, in the middle of a run
+ * too.  0 or -errno.  Without it nothing happens by itself: what a request
+ * frees is purged by the request, and a write that meets the limit compacts.
+ */
+extern int store_start_worker (struct store *store);
+extern void store_stop_worker (struct store *store);
+
+/* Ask for a compaction of everything (class_idx -1) or of one size class;
+ * returns a ticket, at once where there is a worker, else when it is done.
+ * store_compact_report: true when that run has ended, false so far; either
+ * way what it did.  Ticket 0: the last run that was asked for, if any.
+ */
+struct compact_report;
+extern uint64_t store_compact (struct store *store, int class_idx);
+extern bool store_compact_report (struct store *store, uint64_t ticket,
+                                  struct compact_report *ret);
 
 struct pool;
 extern struct pool *store_pool (struct store *store);

@@ -318,6 +318,10 @@ stat_value () {
 }
 held_bytes () { stat_value held_bytes; }
 
+# held_is_at_most BYTES, to be waited for: what was trimmed is purged, and what
+# is left moved together, a moment after the trim was answered.
+held_is_at_most () { [ "$(held_bytes)" -le "$1" ]; }
+
 # A client that has ended may still have its connection for a moment.
 clients_have_gone () { [ "$(stat_value connections)" = 0 ]; }
 

@@ -40,6 +40,13 @@ for bad in junk 0 -1 '' 1 100k 0% 101% -5% % 5%% 99999999999999999999; do
   refused "bad limit" 'limit=' $size "limit=$bad"
 done
 
+for bad in maybe '' yes AUTO auto,manual 64M; do
+  refused "bad compact" 'compact=.*auto or manual' $size "compact=$bad"
+done
+for bad in junk 0 0G -1 '' 1.5G 10% fast 99999999999999999999; do
+  refused "bad compact-rate" 'compact-rate=' $size "compact-rate=$bad"
+done
+
 refused "no control path" 'control=' $size control=
 refused "control path in no directory" 'control=.*(exist|No such)' $size \
         "control=$tmp/missing/ctl"
@@ -77,6 +84,9 @@ done
 
 refused "a mistyped option" 'sise=.*size=' sise=1G
 refused "a mistyped option" 'compres=.*compress=' $size compres=lz4
+refused "a mistyped option" 'compac=.*compact=' $size compac=auto
+refused "a mistyped option" 'compact_rate=.*compact-rate=' $size \
+        compact_rate=1M
 refused "a mistyped option" 'stat-file=.*statsfile=' $size stat-file=x
 refused "an unknown option" 'frobnicate=.*compress=' $size frobnicate=1
 
@@ -102,6 +112,9 @@ accepted $size compress=zstd:19
 accepted $size compress=lz4:16
 accepted $size limit=100%
 accepted $size limit=none mlock=no
+accepted $size compact=manual
+accepted $size compact=auto compact-rate=1
+accepted $size compact-rate=none
 accepted $size stats-interval=86400
 accepted $size "control=$tmp/new.ctl" "statsfile=$tmp/new.prom"
 check "it took its control socket with it" test ! -e "$tmp/new.ctl"

@@ -11,7 +11,7 @@
 # shellcheck disable=SC2317
 
 . "${srcdir:-.}/tests/functions.sh"
-requires perl nbdcopy
+requires perl nbdcopy qemu-io
 
 #----------------------------------------------------------------------
 # Clients.
@@ -22,7 +22,7 @@ cat >"$tmp/talk.pl" <<'END'
 use strict; use warnings; use Socket; use IO::Handle;
 my ($path, $string, $pause) = @ARGV;
 $string = eval qq("$string");
-alarm 60;
+alarm 140;
 socket(my $s, PF_UNIX, SOCK_STREAM, 0) or die "socket: $!";
 connect($s, pack_sockaddr_un($path)) or die "connect: $!\n";
 $s->autoflush(1);
@@ -178,9 +178,9 @@ check "a client that never reads is no longer read from" \
 #----------------------------------------------------------------------
 # The protocol.
 
-whole=$(talk 'compact\n')
-check "an answer is ok, its length, its body" is_equal "$whole" "ok 47
-moved 0 objects: this version does not compact"
+whole=$(talk 'compress\n')
+check "an answer is ok, its length, its body" is_equal "$whole" \
+      $'ok 15\ncompress lz4:1'
 
 check "lines may come together" is_equal \
       "$(talk 'limit\nhelp\nclasses\n' | frames)" $'ok\nok\nok'
@@ -242,6 +242,104 @@ check "and used" nbdcopy "$tmp/text" "$uri"
 check "for new blocks" at_least "$(stat_value zstd_blocks)" 1000
 check "a wrong codec is an error" matches "$(talk 'compress brotli\n')" \
       '^error .*brotli'
+
+#----------------------------------------------------------------------
+# Compaction, on servers of its own.
+
+# A random half of the blocks, to be trimmed.  The seed brings it back.
+seed=${ZMEM_SEED:-$RANDOM}
+echo "seed $seed (ZMEM_SEED)"
+random_half () {
+  awk -v seed="$seed" -v nr="$1" 'BEGIN {
+    srand (seed)
+    for (i = 0; i < nr; i++)
+      if (rand () < .5) print "discard", i * 4096, 4096 }'
+}
+# Raw blocks, then compressed ones.
+text_file "$tmp/more-text" $((16 * M)) 2000000
+{ head -c $((16 * M)) "$tmp/random"; cat "$tmp/more-text"; } >"$tmp/filling"
+fill_and_trim () {
+  nbdcopy "$tmp/filling" "$uri" || return
+  random_half 8192 | qemu-io -f raw "$uri" >"$tmp/trim.out" 2>&1 || return
+  ! grep -i 'fail' "$tmp/trim.out"
+}
+# field NAME TEXT: a number of an answer.
+field () { sed -n "s/^$1 //p" <<<"$2"; }
+
+start_server_as compact size=64M compact=manual
+check "no compaction yet" matches "$(talk 'compact status\n')" \
+      '^compact_state idle$'
+check "half of the blocks go" fill_and_trim
+held=$(held_bytes)
+check "that leaves something to be had" at_least \
+      "$(stat_value reclaimable_bytes)" $((2 * M))
+answer=$(talk 'compact wait\n')
+check "compact wait answers when it is done" matches "$answer" \
+      '^compact_state finished$'
+returned=$(field compact_returned_bytes "$answer")
+check "and has given memory back" at_least "$returned" $((2 * M))
+check "more than it has copied" at_most \
+      "$(field compact_copied_bytes "$answer")" "$returned"
+check "held has fallen by that" at_most "$(held_bytes)" $((held - returned))
+check "the status tells of it" is_equal \
+      "$(field compact_returned_bytes "$(talk 'compact status\n')")" \
+      "$returned"
+check "so do the statistics" at_least \
+      "$(stat_value compact_returned_bytes)" "$returned"
+check "the next one finds nothing" matches "$(talk 'compact wait\n')" \
+      '^compact_moved_objects 0$'
+check "one class" is_equal \
+      "$(talk 'compact wait class 4096\ncompact class 1\n' | frames)" \
+      $'ok\nok'
+check "no such class" matches "$(talk 'compact class 5000\n')" \
+      '^error compact class "5000": an object has 1 to 4096 bytes$'
+check "a map" is_equal "$(talk 'map\n' | frames)" ok
+check "of raw blocks, too" matches "$(talk 'map\n')" \
+      '^4096 64 [0-9]+ ([0-9a-f]{4})+$'
+stop_server compact
+
+# One that copies a block a second will not be done while we look.
+start_server_as slow size=64M compact=manual compact-rate=4096
+check "half of the blocks go again" fill_and_trim
+bounded perl "$tmp/talk.pl" "$ctl" 'compact wait\nlimit\n' \
+        >"$tmp/patient.out" &
+patient_pid=$!
+is_running () {
+  matches "$(talk 'compact status\n')" '^compact_state running$'
+}
+check "a compaction is under way" wait_for 60 is_running
+check "others are answered" is_equal \
+      "$(talk 'stats\nlimit\ncompact\n' | frames)" $'ok\nok\nok'
+check "the disk is read" nbdcopy "$uri" "$tmp/back"
+check "the one that waits has no answer" is_equal \
+      "$(cat "$tmp/patient.out")" ""
+check "it still waits" not process_ended "$patient_pid"
+
+# Clients that hang up while they wait, more than there are places.
+slow_fds=$(nr_fds)
+cat >"$tmp/leave.pl" <<'END'
+use strict; use warnings; use Socket;
+my ($path) = @ARGV;
+for (1 .. 50) {
+  socket(my $s, PF_UNIX, SOCK_STREAM, 0) or die;
+  connect($s, pack_sockaddr_un($path)) or die;
+  syswrite $s, "compact wait class 4096\nlimit\n";
+  select undef, undef, undef, .005 if $_ % 2;
+  close $s;
+}
+END
+check "clients that hang up while they wait" bounded perl "$tmp/leave.pl" \
+      "$ctl"
+check "leave it answering" answers
+no_more_fds () { at_most "$(nr_fds)" "$slow_fds"; }
+check "leave nothing behind" wait_for 20 no_more_fds
+check "and the first one waiting" not process_ended "$patient_pid"
+# In the middle of all that.
+stop_server slow
+wait "$patient_pid"
+check "who waited was told nothing" is_equal "$(cat "$tmp/patient.out")" ""
+select_server main
+ctl=$first_ctl
 
 #----------------------------------------------------------------------
 # Crowds.

@@ -72,6 +72,12 @@ documented=$(section "$plugin_pod" "CONTROL SOCKET" |
 check "commands of help and of the manual page" \
       same_set "$commands" "$documented"
 
+named=$(zmemctl raw compact status | awk '{ print $1 }')
+documented=$(section "$plugin_pod" "CONTROL SOCKET" |
+               sed -nE 's/^=item C<([a-z_]+)>.*/\1/p')
+check "lines of the answer to compact and of the manual page" \
+      same_set "$named" "$documented"
+
 # zmemctl's.
 verbs=$("$ZMEMCTL" --help |
           sed -nE '/^Commands:/,/^Options:/s/^  ([a-z]+) .*/\1/p')
@@ -141,7 +147,7 @@ check "names that stats prints and that are explained" \
       same_set "$printed" "$named"
 columns=$(zmemctl raw classes | head -n 1 | tr ' ' '\n')
 explained=$(section "$ctl_pod" OUTPUT | sed -n '/zmemctl raw classes/,$p' |
-              grep -oE 'C<[a-z_]+>' | sed 's/C<//; s/>//')
+              grep -oE 'C<[a-z0-9_]+>' | sed 's/C<//; s/>//')
 check "columns of classes that are explained" is_equal \
       "$(comm -23 <(set_of <<<"$columns") <(set_of <<<"$explained"))" ""
 prometheus=$(zmemctl stats prometheus |

@@ -32,8 +32,8 @@ done
 
 check "--help" bounded nbdkit "$ZMEM_PLUGIN" --help
 cp "$tmp/check.out" "$tmp/help"
-for option in size compress limit control stats-export statsfile \
-              stats-interval mlock; do
+for option in size compress limit compact compact-rate control stats-export \
+              statsfile stats-interval mlock; do
   check "--help tells of $option=" grep -Eq "^ *$option=" "$tmp/help"
 done
 

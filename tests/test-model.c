@@ -19,6 +19,10 @@
  * where writes are refused, asks for statistics and extents.  After an error
  * each block of the request must be as it was or as it was to be.
  *
+ * And one compacts without a pause: in every third epoch it asks a worker
+ * thread for run after run, in the next it does them itself, in the next
+ * nobody compacts but who meets the limit.
+ *
  * An epoch is a number of requests a thread; after it all stop, the store
  * recounts itself (store_check), held is compared with what the kernel
  * says, and every byte with the array.
@@ -42,6 +46,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "compactor.h"
 #include "model-disturb.h"
 #include "probe.h"
 #include "stats.h"
@@ -81,6 +86,8 @@ static uint64_t foreign_bytes;  /* held that is no mapping and no context */
 static struct worker workers[MAX_THREADS];
 static pthread_barrier_t epoch_start, epoch_end;
 static atomic_bool stopping;    /* set between epochs */
+static enum { COMPACT_NEVER, COMPACT_BY_WORKER, COMPACT_BY_HAND,
+  NR_COMPACT_WAYS } compact_way;        /* set between epochs */
 static atomic_uint nr_busy;     /* workers that are not done with the epoch */
 
 /*--------------------------------------------------------------------*/
@@ -373,6 +380,64 @@ check_epoch (void)
 }
 
 /*--------------------------------------------------------------------*/
+/* The thread that compacts. */
+
+static void
+compact_once (void)
+{
+  struct compact_report report;
+  const uint64_t ticket = store_compact (store, -1);
+
+  while (!store_compact_report (store, ticket, &report))
+    sleep_us (100);
+}
+
+static void *
+compact (void *opaque)
+{
+  (void) opaque;
+  for (;;) {
+    pthread_barrier_wait (&epoch_start);
+    if (atomic_load (&stopping))
+      return NULL;
+    while (compact_way != COMPACT_NEVER && atomic_load (&nr_busy) > 0)
+      compact_once ();
+    pthread_barrier_wait (&epoch_end);
+  }
+}
+
+/* Between epochs: the next one compacts in the next way. */
+static void
+begin_compacting (unsigned epoch)
+{
+  compact_way = epoch % NR_COMPACT_WAYS;
+  if (compact_way == COMPACT_BY_WORKER && store_start_worker (store) != 0)
+    test_note_failure ("no worker");
+}
+
+static void
+end_compacting (void)
+{
+  if (compact_way == COMPACT_BY_WORKER)
+    store_stop_worker (store);
+}
+
+/* There was something to move. */
+static uint64_t
+check_moved (unsigned nr_epochs)
+{
+  struct stats stats;
+
+  memset (&stats, 0, sizeof stats);
+  store_stats (store, &stats);
+  printf ("test-model: %" PRIu64 " objects moved, %" PRIu64 " met busy\n",
+          stats.compact_moved_objects, stats.compact_skipped_objects);
+  return count_check (nr_epochs < NR_COMPACT_WAYS
+                      || stats.compact_moved_objects > 0,
+                      "nothing was moved");
+}
+
+/*--------------------------------------------------------------------*/
 
 /* Stripes: many shorter than a block, many of some blocks, a few longer
  * than the largest request.
@@ -439,8 +504,8 @@ prepare (struct rng *rng)
       exit (EXIT_FAILURE);
     }
   }
-  pthread_barrier_init (&epoch_start, NULL, options.nr_threads + 2);
-  pthread_barrier_init (&epoch_end, NULL, options.nr_threads + 2);
+  pthread_barrier_init (&epoch_start, NULL, options.nr_threads + 3);
+  pthread_barrier_init (&epoch_end, NULL, options.nr_threads + 3);
 }
 
 static void
@@ -471,16 +536,20 @@ run_epochs (void)
 {
   const uint64_t start = now_seconds ();
   uint64_t nr_passed = 0;
+  unsigned epoch;
 
-  for (unsigned epoch = 0; test_nr_failures () == 0; ++epoch) {
+  for (epoch = 0; test_nr_failures () == 0; ++epoch) {
     if (options.seconds > 0 ? now_seconds () - start >= options.seconds
         : epoch == options.nr_epochs)
       break;
     atomic_store (&nr_busy, options.nr_threads);
+    begin_compacting (epoch);
     pthread_barrier_wait (&epoch_start);
     pthread_barrier_wait (&epoch_end);
+    end_compacting ();
     nr_passed += check_epoch ();
   }
+  nr_passed += check_moved (epoch);
   atomic_store (&stopping, true);
   pthread_barrier_wait (&epoch_start);
   return nr_passed;
@@ -541,7 +610,7 @@ int
 main (int argc, char *argv[])
 {
   uint64_t nr_passed, nr_refused = 0;
-  pthread_t disturber;
+  pthread_t disturber, compacter;
   struct rng rng, disturber_rng;
 
   test_start ("test-model");
@@ -555,10 +624,12 @@ main (int argc, char *argv[])
   prepare (&rng);
 
   pthread_create (&disturber, NULL, disturb, &disturber_rng);
+  pthread_create (&compacter, NULL, compact, NULL);
   for (unsigned i = 0; i < options.nr_threads; ++i)
     pthread_create (&workers[i].thread, NULL, work, &workers[i]);
   nr_passed = run_epochs ();
   pthread_join (disturber, NULL);
+  pthread_join (compacter, NULL);
   for (unsigned i = 0; i < options.nr_threads; ++i) {
     pthread_join (workers[i].thread, NULL);
     nr_passed += workers[i].nr_passed;

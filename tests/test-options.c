@@ -224,6 +224,43 @@ START_TEST (test_compress)
 }
 END_TEST
 
+START_TEST (test_compact)
+{
+  ck_assert (!options.compact_manual);
+  set ("compact", "manual");
+  ck_assert (options.compact_manual);
+  set ("compact", "auto");
+  ck_assert (!options.compact_manual);
+
+  refuse ("compact", "", "auto or manual");
+  refuse ("compact", "Auto", "auto or manual");
+  refuse ("compact", "manually", "auto or manual");
+  refuse ("compact", "yes", "auto or manual");
+  refuse ("compact", "64M", "auto or manual");
+}
+END_TEST
+
+START_TEST (test_compact_rate)
+{
+  ck_assert_uint_eq (options.compact_rate, 0);
+  set ("compact-rate", good_sizes[_i].text);
+  ck_assert_uint_eq (options.compact_rate, good_sizes[_i].bytes);
+  set ("compact-rate", "none");
+  ck_assert_uint_eq (options.compact_rate, 0);
+}
+END_TEST
+
+START_TEST (test_compact_rate_refused)
+{
+  set ("compact-rate", "64M");
+  refuse ("compact-rate", bad_sizes[_i].text, bad_sizes[_i].advice);
+  refuse ("compact-rate", "0", "compact-rate=none");
+  refuse ("compact-rate", "0G", "compact-rate=none");
+  refuse ("compact-rate", "None", "not a size");
+  refuse ("compact-rate", "10%", "no such unit");
+}
+END_TEST
+
 /* What a relative path becomes; owned by the caller. */
 static char *
 from_cwd (const char *name)
@@ -373,6 +410,8 @@ static const struct {
   { "Size", "size" },
   { "compres", "compress" },
   { "compression", "compress" },
+  { "compat", "compact" },
+  { "compact_rate", "compact-rate" },
   { "limits", "limit" },
   { "stats_export", "stats-export" },
   { "statsexport", "stats-export" },
@@ -445,8 +484,8 @@ END_TEST
 START_TEST (test_help_names_every_option)
 {
   static const char *const keys[] = {
-    "size=", "compress=", "limit=", "control=", "stats-export=",
-    "statsfile=", "stats-interval=", "mlock="
+    "size=", "compress=", "limit=", "compact=", "compact-rate=", "control=",
+    "stats-export=", "statsfile=", "stats-interval=", "mlock="
   };
   unsigned i;
 
@@ -525,6 +564,10 @@ main (void)
   tcase_add_loop_test (tcase, test_limit_refused, 0, COUNT (bad_sizes));
   tcase_add_test (tcase, test_limit_words);
   tcase_add_test (tcase, test_compress);
+  tcase_add_test (tcase, test_compact);
+  tcase_add_loop_test (tcase, test_compact_rate, 0, COUNT (good_sizes));
+  tcase_add_loop_test (tcase, test_compact_rate_refused, 0,
+                       COUNT (bad_sizes));
   tcase_add_test (tcase, test_paths_are_absolute);
   tcase_add_test (tcase, test_paths_refused);
   tcase_add_test (tcase, test_no_current_directory);

@@ -30,7 +30,8 @@
 START_TEST (test_table_is_sound)
 {
   static const char *const units[] = {
-    "bytes", "blocks", "requests", "events", "seconds", "ratio", "1"
+    "bytes", "blocks", "requests", "events", "seconds", "microseconds",
+    "ratio", "1"
   };
   unsigned i, j;
 
@@ -396,14 +397,19 @@ START_TEST (test_classes)
   fill_report ();
   text = print (STATS_TEXT, true);
   ck_assert_str_eq (text, "class object_bytes objects inuse zspages"
-                    " resident_bytes wasted_bytes fullness\n"
-                    "1 48 10922 5500 2 270336 6336 1,0,0,0,0,0,0,0,1\n");
+                    " resident_bytes wasted_bytes fullness group0 group1"
+                    " group2 group3 group4 group5 group6 group7 full\n"
+                    "1 48 10922 5500 2 270336 6336 1,0,0,0,0,0,0,0,1"
+                    " 1 0 0 0 0 0 0 0 1\n");
   free (text);
 
   text = print (STATS_JSON, true);
   json_check (text);
   has (text, "\"object_bytes\": 48,");
   has (text, "\"wasted_bytes\": 6336,");
+  has (text, "\"fullness\": [1,0,0,0,0,0,0,0,1], \"group0\": 1,"
+       " \"group1\": 0, \"group2\": 0, \"group3\": 0, \"group4\": 0,"
+       " \"group5\": 0, \"group6\": 0, \"group7\": 0, \"full\": 1}");
   free (text);
 
   report.nr_classes = 0;

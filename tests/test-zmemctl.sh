@@ -4,7 +4,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 #
 # zmemctl: its command line, its tables, how it finds servers, and what it
-# makes of servers that do not behave (perl plays those).
+# makes of servers that do not behave, or only behave when told to (perl plays
+# those).
 #
 # Functions are given to check:
 # shellcheck disable=SC2317
@@ -61,7 +62,18 @@ usage 'did you mean "classes"\?' clases
 usage 'did you mean "watch"\?' whatch
 usage 'did you mean "list"\?' lst
 usage 'there is no command "frobnicate"$' frobnicate
-usage '"compact" takes no argument' compact now
+usage 'did you mean "map"\?' mpa
+compact_usage='the arguments of "compact" are: \[wait\] \[class SIZE\]\|status'
+for args in now class 'class 0' 'class 4097' 'class x' 'wait wait' \
+            'status wait' 'class 16 17'; do
+  # shellcheck disable=SC2086
+  usage "$compact_usage" compact $args
+done
+usage '"map" draws a picture: say where to, with -o FILE\.svg' map
+usage '"map" draws a picture, for which there is no --json' \
+      map -j -o "$tmp/x.svg"
+usage '"map" takes no argument' map all -o "$tmp/x.svg"
+usage '[-]-output is for "map" alone' stats -o "$tmp/x.svg"
 usage 'the arguments of "limit" are: \[SIZE\|none\]' limit 1 G
 usage 'the arguments of "raw" are: COMMAND' raw
 usage 'a command is one line' raw "$(printf 'limit\ncompact')"
@@ -138,9 +150,22 @@ check "compress CODEC" is_equal "$(zmemctl compress zstd | head -n 1)" \
 check "compress in JSON" is_equal "$(zmemctl --json compress)" \
       '{"compress": "zstd:1"}'
 check_fails "a wrong codec" 'zmemctl: .*brotli' zmemctl compress brotli
-check "compact" is_equal "$(zmemctl compact)" \
-      "moved 0 objects: this version does not compact"
+report=$(zmemctl compact)
+check "compact: it waits for the end" matches "$report" \
+      '^compaction +finished$'
+check "compact: what was moved" matches "$report" \
+      '^moved +[0-9,]+   objects, [0-9.]+ [KM]?i?B$'
+check "compact: what is left" matches "$report" \
+      '^reclaimable +[0-9.]+ [KM]?i?B   still$'
 check "compact in JSON" is_json "$(zmemctl --json compact)"
+check "compact wait is the same" matches "$(zmemctl compact wait)" \
+      '^compaction +finished$'
+check "compact in a class" matches "$(zmemctl compact wait class 100)" \
+      '^compaction +finished$'
+check_fails "compact with a class that only the server refuses" \
+            'zmemctl: .*1G' zmemctl compact class 1G
+check "compact status" matches "$(zmemctl --json compact status)" \
+      '"compact_state": "finished"'
 check "raw" matches "$(zmemctl raw help)" '^compact '
 check "raw of several words" is_json "$(zmemctl raw stats json)"
 check_fails "raw of nonsense" 'there is no command "nonsense"' \
@@ -172,6 +197,96 @@ check "classes: each" at_least "$(zmemctl classes --all | wc -l)" 25
 check "classes in JSON" is_json "$(zmemctl classes --json)"
 
 #----------------------------------------------------------------------
+# Fragmentation, and how it goes.
+
+# To be given to check: without xmllint, tags at least are paired.
+is_well_formed () {
+  if type -P xmllint >/dev/null; then
+    xmllint --noout "$1"
+  else
+    perl -0777 -ne '
+      s/^<\?xml[^>]*\?>//;
+      for (m{<([^>]*)>}g) {
+        next if m{/$};
+        m{^(/?)(\w+)( [\w:-]+="[^"<&]*")*$} or die "this is no tag: <$_>\n";
+        if (!$1) { push @open, $2 }
+        elsif (!@open || pop @open ne $2) { die "nothing to close: <$_>\n" }
+      }
+      die "not closed: @open\n" if @open;
+    ' "$1"
+  fi
+}
+# The cells of a picture: paths as narrow as that, and what is behind them.
+count_cells () {
+  grep -v 'class="strip"' "$1" | grep -oE 'h5v-[0-9]+h-5z' | wc -l
+}
+
+# Of all classes, the zspages that are not full.
+count_partial () {
+  zmemctl raw classes | awk '
+    NR == 1 { for (i = 1; i <= NF; ++i) field[$i] = i; next }
+    { for (g = 0; g < 8; ++g) nr += $field["group" g] }
+    END { print nr + 0 }'
+}
+
+if type -P qemu-io >/dev/null; then
+  seed=$RANDOM
+  echo "seed of the blocks that are trimmed: $seed"
+  start_server_as worn size=16M compact=manual
+  mixed_file "$tmp/disk" $((16 * M))
+  check "a disk to wear out" nbdcopy "$tmp/disk" "$uri"
+  check "compact status before any" matches "$(zmemctl compact status)" \
+        '^compaction +idle   none was asked for yet$'
+  perl -e 'srand shift; rand () < 0.5 and print "discard ${_}k 4k\n"
+             for map { 4 * $_ } 0 .. 4095' "$seed" >"$tmp/trims"
+  trim_half () { qemu-io -f raw "$uri" <"$tmp/trims"; }
+  check "a random half of it is trimmed" trim_half
+
+  check "classes: how full the zspages are" matches "$(zmemctl classes)" \
+        '^all .*  \|.{9}\|$'
+  partial=$(count_partial)
+  resident=$(stat_value arena_bytes)
+  check "map, before" zmemctl map -o "$tmp/before.svg"
+  check "map: the picture is well-formed" is_well_formed "$tmp/before.svg"
+  check "map: a cell for each zspage" is_equal \
+        "$(count_cells "$tmp/before.svg")" "$(stat_value zspages)"
+  check "map: what is held stands in it" matches \
+        "$(cat "$tmp/before.svg")" \
+        'zmem: held [0-9.]+ MiB, reclaimable [0-9.]+ [KM]iB, fragmentation'
+
+  json=$(zmemctl --json compact)
+  check "compact: it gives something back" \
+        matches "$json" '"compact_returned_bytes": [1-9]'
+  check "compact: fewer zspages have gaps" \
+        at_most "$(count_partial)" $((partial / 2))
+  check "compact: less is resident" \
+        at_most "$(stat_value arena_bytes)" $((resident - 1))
+  check "map, after" eval "zmemctl map -o - >'$tmp/after.svg'"
+  check "map: well-formed again" is_well_formed "$tmp/after.svg"
+  check "map: fewer cells" at_most "$(count_cells "$tmp/after.svg")" \
+        $(($(count_cells "$tmp/before.svg") - 1))
+  stop_server worn
+  select_server main
+else
+  echo "not tested: a worn disk, since there is no qemu-io"
+fi
+
+echo old >"$tmp/old.svg"
+ln -s old.svg "$tmp/link.svg"
+check "map: to a link" zmemctl map -o "$tmp/link.svg"
+check "map: which stays one" test -L "$tmp/link.svg"
+check "map: a file that was there is replaced" is_well_formed "$tmp/old.svg"
+check_fails "map: a folder that is not there" \
+            'nowhere/x\.svg: the picture cannot be written: No such file' \
+            zmemctl map -o "$tmp/nowhere/x.svg"
+check_fails "map: a disk that is full" \
+            '/dev/full: the picture cannot be written: No space' \
+            zmemctl map -o /dev/full
+check "map: the same, on standard output" \
+      exits_with 1 eval 'zmemctl map -o - >/dev/full'
+check "map: no temporary file is left" not compgen -G "$tmp/*.svg.*"
+
+#----------------------------------------------------------------------
 # watch, elsewhere and on a terminal.
 
 watch=$(zmemctl watch -n 0.1 -c 3)
@@ -189,7 +304,8 @@ check "watch ends with its reader" eval \
 readonly enter=$'\e[?1049h' leave=$'\e[?25h\e[?1049l'
 
 # on_terminal OUT ARGUMENTS...: zmemctl on a terminal whose keyboard is the
-# descriptor 9.
+# descriptor 9.  Where it is not waited for at once, OUT must not be there from
+# the last time: what is looked for might be seen before it begins.
 on_terminal () {
   local out=$1
   shift
@@ -199,6 +315,7 @@ on_terminal () {
 has_pictures () { [ "$(grep -c 'per second' "$1")" -ge "$2" ]; }
 mkfifo "$tmp/keys"
 exec 9<>"$tmp/keys"
+rm -f "$tmp/screen"
 on_terminal "$tmp/screen" watch -n 0.1 &
 watch_pid=$!
 check "watch: pictures" wait_for 60 has_pictures "$tmp/screen" 3
@@ -212,6 +329,7 @@ check "watch: what it showed last stays" matches "${screen##*"$leave"}" \
       '^size +64\.0 MiB'
 
 start_server_as brief size=1M
+rm -f "$tmp/screen"
 on_terminal "$tmp/screen" watch -n 0.1 &
 watch_pid=$!
 check "watch: pictures of another" wait_for 60 has_pictures "$tmp/screen" 2
@@ -224,11 +342,25 @@ check "watch: the screen is given back first" \
 #----------------------------------------------------------------------
 # Servers that do not behave.
 
-# fake ANSWER: listen, and to whoever asks send that; then keep silent.
+# fake ANSWER...: listen, and to whoever asks send these; then keep silent.
+# An answer that begins with "until FILE " is repeated until the file is there;
+# "body EXPRESSION" stands for what perl makes of that, with a head.  What was
+# asked is in $tmp/asked.
 cat >"$tmp/fake.pl" <<'END'
-use strict; use warnings; use Socket;
-my ($path, $answer) = @ARGV;
-$answer = eval qq("$answer");
+use strict; use warnings; use IO::Handle; use Socket;
+my ($asked, $path, @answers) = @ARGV;
+my @until;
+for (@answers) {
+  push @until, s/^until (\S+) // ? $1 : undef;
+  if (s/^body //) {
+    my $body = eval or die $@;
+    $_ = "ok " . length ($body) . "\n$body";
+  } else {
+    $_ = eval qq("$_");
+  }
+}
+open my $log, ">", $asked or die;
+$log->autoflush;
 $SIG{PIPE} = "IGNORE";
 socket(my $l, PF_UNIX, SOCK_STREAM, 0) or die;
 umask 0177;
@@ -236,15 +368,21 @@ umask 0177;
 bind($l, pack_sockaddr_un("$path.new")) && listen($l, 5) or die;
 rename "$path.new", $path or die;
 my @clients;
-while (accept my $s, $l) {
+CLIENT: while (accept my $s, $l) {
   push @clients, $s;
-  if ($answer eq "close") { close $s; next }
-  sysread $s, my $line, 100;
-  syswrite $s, $answer;
+  if ($answers[0] eq "close") { close $s; next }
+  for my $i (0 .. $#answers) {
+    do {
+      my $line = <$s>;
+      defined $line or next CLIENT;
+      print $log $line;
+      syswrite $s, $answers[$i];
+    } until (!defined $until[$i] || -e $until[$i]);
+  }
 }
 END
 fake () {
-  perl "$tmp/fake.pl" "$tmp/fake.ctl" "$1" &
+  perl "$tmp/fake.pl" "$tmp/asked" "$tmp/fake.ctl" "$@" &
   fake_pid=$!
   ctl=$tmp/fake.ctl
   wait_for 60 test -S "$ctl" || fail "a fake server starts"
@@ -261,6 +399,7 @@ end_fake
 
 # It answers once: the second look of watch waits for ever.
 fake 'ok 13\nsize_bytes 1\n'
+rm -f "$tmp/screen"
 on_terminal "$tmp/screen" -t 86400 watch -n 0.1 &
 watch_pid=$!
 check "watch: a picture of that" wait_for 60 has_pictures "$tmp/screen" 1
@@ -268,7 +407,183 @@ sleep 0.3
 printf '\003' >&9
 wait "$watch_pid"
 check "watch: Ctrl-C does not wait for an answer" is_equal $? 0
+end_fake
+
+#----------------------------------------------------------------------
+# Compactions that take as long as the test wants.
+
+# compact_answer STATE RETURNED RECLAIMABLE
+compact_answer () {
+  printf 'body "compact_state %s\\ncompact_moved_objects 12345\\n' "$1"
+  printf 'compact_copied_bytes 1048576\\ncompact_returned_bytes %s\\n' "$2"
+  printf 'compact_released_zspages 7\\ncompact_skipped_objects 1\\n'
+  printf 'compact_running_microseconds 2000\\nreclaimable_bytes %s\\n"' "$3"
+}
+running=$(compact_answer running $M $((3 * M)))
+finished=$(compact_answer finished $((4 * M)) 4096)
+asked () { [ "$(wc -l <"$tmp/asked")" -ge "$1" ]; }
+line_begin=$'\r\e[K'
+has_bar () { grep -qF ' 25.0 %' "$1"; }
+
+fake "$finished"
+report=$(zmemctl compact)
+check "compact: a table" is_equal "$report" "\
+compaction       finished
+moved              12,345   objects, 1.0 MiB
+gave back         4.0 MiB   zspages emptied: 7
+skipped                 1   objects, busy
+took                 2 ms   500.0 MiB/s copied
+reclaimable       4.0 KiB   still"
+on_terminal "$tmp/screen" compact
+check "compact: no bar where it is over at once" \
+      not grep -qF "$line_begin" "$tmp/screen"
+end_fake
+
+fake "$running"
+check "compact status does not wait" matches "$(zmemctl compact status)" \
+      '^compaction +running$'
+check "it asked for that" is_equal "$(cat "$tmp/asked")" "compact status"
+end_fake
+
+rm -f "$tmp/go"
+fake "until $tmp/go $running" "$finished"
+rm -f "$tmp/screen"
+on_terminal "$tmp/screen" compact wait class 0100 &
+compact_pid=$!
+check "compact: a bar on the terminal" wait_for 60 has_bar "$tmp/screen"
+touch "$tmp/go"
+wait "$compact_pid"
+check "compact: its end is a good one" is_equal $? 0
+screen=$(tr -d '\n' <"$tmp/screen")
+check "compact: the bar is as far as it is" matches "$screen" \
+      '#+\.+ +25\.0 % +1\.0 MiB given back .*/s copied'
+check "compact: the bar goes" matches "${screen##*"$line_begin"}" \
+      '^compaction +finished'
+check "compact: what was asked" is_equal "$(sort -u "$tmp/asked")" \
+      "$(printf 'compact class 0100\ncompact status')"
+check "compact: waiting is not the server's" \
+      is_equal "$(head -n 1 "$tmp/asked")" "compact class 0100"
+end_fake
+
+rm -f "$tmp/go"
+fake "until $tmp/go $running" "$finished"
+zmemctl --json compact >"$tmp/out" 2>"$tmp/err" &
+compact_pid=$!
+check "compact: it looks again and again" wait_for 60 asked 9
+touch "$tmp/go"
+wait "$compact_pid"
+check "compact: a good end in JSON" is_equal $? 0
+check "compact: JSON when finished, once" matches "$(cat "$tmp/out")" \
+      '^\{"compact_state": "finished", .*"reclaimable_bytes": 4096\}$'
+check "compact: no bar where there is no terminal" \
+      is_equal "$(cat "$tmp/err")" ""
+end_fake
+
+fake "until $tmp/never $running"
+rm -f "$tmp/screen"
+on_terminal "$tmp/screen" -t 86400 compact &
+compact_pid=$!
+check "compact: a bar again" wait_for 60 has_bar "$tmp/screen"
+printf '\003' >&9
+wait "$compact_pid"
+check "compact: Ctrl-C ends the watching" is_equal $? 1
+screen=$(cat "$tmp/screen")
+check "compact: and says that the compaction goes on" \
+      matches "${screen##*"$line_begin"}" '^zmemctl: the compaction goes on'
+end_fake
+
+fake "$running" "$running"
+check_fails "compact: a server that falls silent" 'did not answer within' \
+            zmemctl -t 0.5 compact
+end_fake
+fake "$running" 'error no\n'
+check_fails "compact: a server that refuses later" '^zmemctl: no$' \
+            zmemctl compact
+end_fake
+fake 'ok 47\nmoved 0 objects: this version does not compact\n'
+check_fails "compact: a server that does not" \
+            'is no report that this zmemctl knows: "zmemctl raw compact"' \
+            zmemctl compact
+end_fake
 exec 9>&-
+
+#----------------------------------------------------------------------
+# Classes and maps that are not those of a real server.
+
+columns='class object_bytes objects inuse zspages resident_bytes wasted_bytes'
+row='5 96 21840 9 8 81920 40960'
+fake "body \"$columns fullness\\n$row 1,0,0,1,0,0,0,0,6\\n\""
+check "classes of an older server, without groups" is_equal \
+      "$(COLUMNS=70 zmemctl classes --all | head -n 2 | tail -n 1)" \
+      "96                      9         8   80.0 KiB   50.0 %   ######......"
+end_fake
+fake "body \"$columns group0 group1 group2 group3 group4 group5 group6 group7\
+ full\\n$row 1 0 0 1 0 0 0 0 6\\n\""
+check "classes with groups" matches "$(zmemctl classes)" \
+      '^all +9 +8 +80\.0 KiB +50\.0 %  \|:  :    #\|$'
+check "classes: higher blocks where the locale has them" matches \
+      "$(LC_ALL=C.UTF-8 zmemctl classes)" \
+      $'\\|\xe2\x96\x82  \xe2\x96\x82    \xe2\x96\x87\\|'
+end_fake
+
+stats='body "held_bytes 1048576\n"'
+map_head='"object_bytes objects_per_zspage zspages map\n"'
+# map_of EXPRESSION: of a server with that behind the head; to $tmp/fake.svg.
+map_of () {
+  fake "$stats" "body $map_head . $1"
+  rm -f "$tmp/fake.svg"
+  zmemctl map -o "$tmp/fake.svg"
+  local status=$?
+  end_fake
+  return "$status"
+}
+check "map of an empty pool" map_of '""'
+check "map of nothing is well-formed, too" is_well_formed "$tmp/fake.svg"
+check "map: it says that there is nothing" \
+      grep -q 'no objects are stored' "$tmp/fake.svg"
+check "map: without what an older server does not tell" \
+      grep -q '>zmem: held 1\.0 MiB</text>' "$tmp/fake.svg"
+
+check "map of four zspages" map_of '"16 16384 4 ff40fe2080010000\n"'
+svg=$(cat "$tmp/fake.svg")
+check "map: full and resident" matches "$svg" \
+      'class="c15" d="M200 [0-9]+h5v-16h-5z"'
+check "map: nearly full is another colour, and half as high" matches "$svg" \
+      'class="c14" d="M206 [0-9]+h5v-8h-5z"'
+check "map: a single page is seen" matches "$svg" \
+      'class="c7" d="M212 [0-9]+h5v-1h-5z"'
+check "map: none is not" is_equal "$(count_cells "$tmp/fake.svg")" 3
+
+# 100000 in at most 1024 cells: 98 a cell, and 40 in the last.
+check "map of a large class" \
+      map_of '"4096 64 100000 " . "ff40" x 100000 . "\n"'
+check "map: it says what a cell stands for" grep -q '>98</text>' \
+      "$tmp/fake.svg"
+check "map: and has as many cells" is_equal \
+      "$(count_cells "$tmp/fake.svg")" 1021
+check "map: the mean of full ones is full" \
+      not grep -qE 'path class="c([0-9]|1[0-4])"' "$tmp/fake.svg"
+
+# 200 in at most 24000 cells: 120 each, so 9 a cell, and 112 cells each.
+# shellcheck disable=SC2016
+check "map of many large classes" map_of \
+      'join "", map { 16 * $_ . " 64 1000 " . "804080208010" x 250
+                      . "8000" x 250 . "\n" } 1 .. 200'
+check "map: of all together there are not too many cells" \
+      is_equal "$(count_cells "$tmp/fake.svg")" $((84 * 200))
+check "map: so the file is not too large" \
+      at_most "$(wc -c <"$tmp/fake.svg")" $M
+check "map: well-formed however large" is_well_formed "$tmp/fake.svg"
+
+for line in '"4096 64 2 ff40\n"' '"4096 64 1 ff41\n"' '"4096 64 1 ffxx\n"' \
+            '"4096 64\n"' '"4096 64 1 ff4\n"'; do
+  check_fails "map: not understood: $line" \
+              'is no map that this zmemctl knows' map_of "$line"
+  check "map: and no picture of it" not test -e "$tmp/fake.svg"
+done
+fake "$stats" 'error there is no command\n'
+check_fails "map: a server without it" '^zmemctl: there is no command$' \
+            zmemctl map -o "$tmp/fake.svg"
 end_fake
 
 fake 'ok 100\nhalf of it'

@@ -1,0 +1,694 @@
+/* zmem
+ * Copyright The zmem authors
+ * SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The thread that compacts by itself; see worker.h.
+ *
+ *     step:  a request        begin it, or a slice of it
+ *            else             look, if it is time; purge spare zspages; a
+ *                             slice of the run under way
+ *
+ * Falling asleep without missing a free: `asleep` is set, then a whole look
+ * follows.  A free takes its class's lock, and so does the look, after it
+ * has set `asleep`.  So the look sees the free, or the free comes after the
+ * look in the order of that lock, and whoever freed sees `asleep` and pokes.
+ *
+ * Between slices the thread lets go of the processor for a moment, always:
+ * the compactor's lock is not a fair one, and a writer that waits for it
+ * needs longer to wake up than this thread needs to take it again.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "service-thread.h"
+#include "worker.h"
+
+#define NS_PER_S UINT64_C (1000000000)
+#define NEVER UINT64_MAX
+
+/* Emptied zspages that wait for the worker, 256 MiB: writers and trims leave
+ * it so many before they purge themselves.
+ */
+#define WORKER_SPARE_MAX 1024
+/* To purge in one go, about half a slice. */
+#define PURGE_ZSPAGES 8
+/* A slice that took so much longer by the clock than of the processor was
+ * interrupted by somebody.
+ */
+#define CONTENDED_NS (50 * UINT64_C (1000))
+#define BREATH_NS (20 * UINT64_C (1000))
+
+/* Tell of 150 ms in 2 s in which some task waited for memory. */
+static const char pressure_trigger[] = "some 150000 2000000";
+
+static uint64_t
+min_u64 (uint64_t a, uint64_t b)
+{
+  return a < b ? a : b;
+}
+
+/* A descriptor, or -1: then the system tells nothing. */
+static int
+open_pressure (const char *path)
+{
+  int fd;
+
+  if (path == NULL)
+    return -1;
+  fd = open (path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+  if (fd == -1)
+    return -1;
+  if (write (fd, pressure_trigger, sizeof pressure_trigger)
+      != (ssize_t) sizeof pressure_trigger) {
+    close (fd);
+    return -1;
+  }
+  return fd;
+}
+
+int
+compact_worker_init (struct compact_worker *worker,
+                     struct compactor *compactor,
+                     const struct worker_settings *settings,
+                     void (*facts) (void *opaque, struct worker_facts *ret),
+                     void *opaque)
+{
+  memset (worker, 0, sizeof *worker);
+  worker->pressure_fd = -1;
+  worker->event_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (worker->event_fd == -1)
+    return -errno;
+  worker->pressure_fd = open_pressure (settings->pressure_path);
+  worker->compactor = compactor;
+  worker->facts = facts;
+  worker->opaque = opaque;
+  worker->settings = *settings;
+  worker->settings.pressure_path = NULL;        /* was borrowed */
+  worker->next_class_idx = -1;
+  lock_init (&worker->request_lock, LOCK_LEAF);
+  return 0;
+}
+
+void
+compact_worker_destroy (struct compact_worker *worker)
+{
+  compact_worker_stop (worker);
+  lock_destroy (&worker->request_lock);
+  close (worker->event_fd);
+  if (worker->pressure_fd != -1)
+    close (worker->pressure_fd);
+}
+
+/* Make poll return, now or when it is next called. */
+static void
+ring (struct compact_worker *worker)
+{
+  const uint64_t one = 1;
+  ssize_t r;
+
+  do
+    r = write (worker->event_fd, &one, sizeof one);
+  while (r == -1 && errno == EINTR);
+  /* EAGAIN: it has been rung 2^64 times, and is heard. */
+}
+
+void
+compact_worker_wake (struct compact_worker *worker)
+{
+  if (atomic_exchange (&worker->asleep, false))
+    ring (worker);
+}
+
+/*--------------------------------------------------------------------*/
+/* The run under way: what both kinds share. */
+
+static void
+begin_run (struct compact_worker *worker, const struct compact_goal *goal)
+{
+  LOCK_FOR_SCOPE (&worker->compactor->lock);
+
+  compactor_begin (worker->compactor, goal);
+  worker->run_returned = compactor_returned (worker->compactor);
+}
+
+/* The compactor's lock held.  A writer at the limit may have taken the run
+ * to its end meanwhile, and even have had one of its own.
+ */
+static bool
+step_run_locked (struct compact_worker *worker, uint64_t now_ns)
+{
+  struct compactor *compactor = worker->compactor;
+  const uint64_t rate = worker->settings.rate;
+  const uint64_t copied = compactor->report.copied_bytes;
+  bool more;
+
+  ASSERT_LOCKED (&compactor->lock);
+  if (compactor->phase == COMPACT_NOT_RUNNING)
+    return false;
+  more = compactor_step (compactor, compactor->now_ns () + WORKER_SLICE_NS);
+  if (rate > 0)
+    worker->budget_ns = now_ns
+      + (compactor->report.copied_bytes - copied) * NS_PER_S / rate;
+  return more;
+}
+
+/* What the run, and writers by its side, have returned since this was asked
+ * last.
+ */
+static uint64_t
+take_returned (struct compact_worker *worker)
+{
+  const uint64_t returned = compactor_returned (worker->compactor);
+  const uint64_t since = returned - worker->run_returned;
+
+  worker->run_returned = returned;
+  return since;
+}
+
+static uint64_t
+budget_wait (const struct compact_worker *worker, uint64_t now_ns)
+{
+  return worker->budget_ns > now_ns ? worker->budget_ns - now_ns : 0;
+}
+
+static void
+look_at (struct compact_worker *worker, uint64_t now_ns)
+{
+  atomic_store (&worker->asleep, false);
+  worker->next_look_ns = now_ns;
+}
+
+/*--------------------------------------------------------------------*/
+/* Runs by our own decision. */
+
+/* Tell the policy what the run has returned so far; what is left of its
+ * goal is counted from here.
+ */
+static void
+settle_run (struct compact_worker *worker, uint64_t now_ns)
+{
+  const struct policy_decision so_far = { .reason = POLICY_IDLE };
+  const uint64_t returned = take_returned (worker);
+  uint64_t *until = &worker->decision.until_returned;
+
+  policy_run_ended (&worker->policy, now_ns, &so_far, returned);
+  if (*until != UINT64_MAX)
+    *until -= min_u64 (*until, returned);
+}
+
+static void
+begin_decided_run (struct compact_worker *worker)
+{
+  const struct policy_decision *decision = &worker->decision;
+  const struct compact_goal goal = {
+    .class_idx = -1,
+    .thorough = decision->reason != POLICY_OVERWRITES,
+    .keep_spare = decision->keep_spare,
+    .until_reclaimable = decision->until_reclaimable,
+    .until_returned = decision->until_returned,
+  };
+
+  begin_run (worker, &goal);
+  worker->running = true;
+}
+
+static void
+cut_decided_run (struct compact_worker *worker)
+{
+  LOCK_FOR_SCOPE (&worker->compactor->lock);
+
+  compactor_end (worker->compactor);
+  worker->running = false;
+}
+
+static void
+finish_decided_run (struct compact_worker *worker, uint64_t now_ns)
+{
+  policy_run_ended (&worker->policy, now_ns, &worker->decision,
+                    take_returned (worker));
+  worker->running = false;
+  look_at (worker, now_ns);
+}
+
+static uint64_t
+step_decided_run (struct compact_worker *worker, uint64_t now_ns,
+                  bool contended)
+{
+  bool more;
+
+  if (contended)
+    return WORKER_PAUSE_NS;
+  if (budget_wait (worker, now_ns) == 0) {
+    lock_acquire (&worker->compactor->lock);
+    more = step_run_locked (worker, now_ns);
+    lock_release (&worker->compactor->lock);
+    if (!more) {
+      finish_decided_run (worker, now_ns);
+      return 0;
+    }
+  }
+  /* Time for a look comes first. */
+  return min_u64 (budget_wait (worker, now_ns),
+                  worker->next_look_ns > now_ns
+                  ? worker->next_look_ns - now_ns : 0);
+}
+
+/*--------------------------------------------------------------------*/
+/* Looks. */
+
+static void
+collect_input (struct compact_worker *worker, uint64_t now_ns,
+               struct policy_input *ret)
+{
+  struct pool *pool = worker->compactor->pool;
+  struct pool_class_stats class;
+  struct worker_facts facts;
+  struct pool_stats stats;
+
+  memset (ret, 0, sizeof *ret);
+  for (unsigned i = 0; i < pool_nr_classes (pool); i++) {
+    pool_class_stats (pool, i, &class);
+    ret->reclaimable_bytes += policy_reclaimable (&class);
+    ret->nr_frees += class.nr_frees;
+  }
+  pool_stats (pool, &stats);
+  worker->facts (worker->opaque, &facts);
+  ret->now_ns = now_ns;
+  ret->manual = worker->settings.manual;
+  ret->pressure = worker->pressure;
+  ret->spare_bytes = stats.spare_bytes;
+  ret->arena_bytes = stats.arena_bytes;
+  ret->held_bytes = facts.held_bytes;
+  ret->limit_bytes = facts.limit_bytes;
+  ret->discarded_bytes = facts.discarded_bytes;
+}
+
+/* Falling asleep takes one more look, see above. */
+static void
+schedule_look (struct compact_worker *worker, uint64_t now_ns)
+{
+  if (worker->decision.wait_ns != NEVER) {
+    atomic_store (&worker->asleep, false);
+    worker->next_look_ns = now_ns + worker->decision.wait_ns;
+  }
+  else if (atomic_exchange (&worker->asleep, true))
+    worker->next_look_ns = NEVER;
+  else
+    worker->next_look_ns = now_ns;
+}
+
+static bool
+look_is_due (const struct compact_worker *worker, uint64_t now_ns)
+{
+  if (worker->pressure || now_ns >= worker->next_look_ns)
+    return true;
+  /* Woken. */
+  return worker->next_look_ns == NEVER && !atomic_load (&worker->asleep);
+}
+
+static void
+look (struct compact_worker *worker, uint64_t now_ns)
+{
+  struct policy_input input;
+  struct policy_decision next;
+
+  if (worker->running)
+    settle_run (worker, now_ns);
+  collect_input (worker, now_ns, &input);
+  worker->pressure = false;
+  policy_decide (&worker->policy, &input, &next);
+
+  if (worker->running && next.reason != worker->decision.reason)
+    cut_decided_run (worker);
+  if (worker->running) {        /* with the goal that it has */
+    next.until_returned = worker->decision.until_returned;
+    next.until_reclaimable = worker->decision.until_reclaimable;
+  }
+  worker->decision = next;
+  if (!worker->running && next.reason != POLICY_IDLE)
+    begin_decided_run (worker);
+  schedule_look (worker, now_ns);
+}
+
+/* Purge some of the spare zspages that are not to be kept; true: there may
+ * be more of them.
+ */
+static bool
+purge_spare (struct compact_worker *worker)
+{
+  struct pool *pool = worker->compactor->pool;
+  unsigned keep = worker->decision.keep_spare;
+  struct pool_stats stats;
+  uint64_t nr;
+
+  pool_stats (pool, &stats);
+  /* At least so many: some may have few pages. */
+  nr = stats.spare_bytes / ZSPAGE_BYTES;
+  if (nr > keep + PURGE_ZSPAGES)
+    keep = (unsigned) nr - PURGE_ZSPAGES;
+  return pool_purge_spare (pool, keep) > 0
+    && keep > worker->decision.keep_spare;
+}
+
+/*--------------------------------------------------------------------*/
+/* Runs that were asked for. */
+
+/* Claim the requests that wait, all in one; false: there are none. */
+static bool
+claim_requests (struct compact_worker *worker, int *class_idx)
+{
+  LOCK_FOR_SCOPE (&worker->request_lock);
+
+  if (worker->ticket_asked == worker->ticket_begun)
+    return false;
+  worker->ticket_begun = worker->ticket_asked;
+  *class_idx = worker->next_class_idx;
+  return true;
+}
+
+static bool
+request_is_under_way (struct compact_worker *worker)
+{
+  LOCK_FOR_SCOPE (&worker->request_lock);
+
+  return worker->ticket_begun > worker->ticket_finished;
+}
+
+static struct compact_goal
+request_goal (int class_idx)
+{
+  return (struct compact_goal) {
+    .class_idx = class_idx,
+    .thorough = true,
+    .until_returned = UINT64_MAX,
+  };
+}
+
+/* False: nothing is asked for. */
+static bool
+begin_request (struct compact_worker *worker, uint64_t now_ns)
+{
+  struct compact_goal goal;
+  int class_idx;
+
+  if (request_is_under_way (worker))
+    return true;
+  if (!claim_requests (worker, &class_idx))
+    return false;
+  if (worker->running) {
+    settle_run (worker, now_ns);
+    cut_decided_run (worker);
+    worker->policy.running = POLICY_IDLE;
+  }
+  goal = request_goal (class_idx);
+  begin_run (worker, &goal);
+  look_at (worker, now_ns);
+  return true;
+}
+
+/* A run of everything leaves to the policy what any finished run leaves. */
+static void
+finish_request (struct compact_worker *worker, uint64_t now_ns, bool all,
+                const struct compact_report *report)
+{
+  const struct policy_decision done = {
+    .reason = all ? POLICY_QUIET : POLICY_IDLE,
+    .until_returned = UINT64_MAX,
+  };
+
+  policy_run_ended (&worker->policy, now_ns, &done, take_returned (worker));
+  look_at (worker, now_ns);
+  LOCK_FOR_SCOPE (&worker->request_lock);
+  worker->report = *report;
+  worker->ticket_finished = worker->ticket_begun;
+}
+
+/* A writer at the limit took the run to its end and then had one of its
+ * own: what ours did is not known any more.  Have it again; as a rule it
+ * finds little left to do.
+ */
+static void
+repeat_request (struct compact_worker *worker)
+{
+  LOCK_FOR_SCOPE (&worker->request_lock);
+
+  if (worker->ticket_asked != worker->ticket_begun)
+    worker->next_class_idx = -1;        /* the one that follows has it now */
+  worker->ticket_begun = worker->ticket_finished;
+}
+
+static bool
+is_request_goal (const struct compact_goal *goal)
+{
+  return goal->thorough && goal->keep_spare == 0
+    && goal->until_reclaimable == 0 && goal->until_returned == UINT64_MAX;
+}
+
+/* Somebody waits for it, so it goes on where it is contended, and pauses
+ * after that slice: the next call is not contended, if it is the thread's.
+ */
+static uint64_t
+step_request (struct compact_worker *worker, uint64_t now_ns, bool contended)
+{
+  struct compactor *compactor = worker->compactor;
+  struct compact_report report;
+  bool more, ours, all;
+
+  if (budget_wait (worker, now_ns) > 0)
+    return budget_wait (worker, now_ns);
+
+  lock_acquire (&compactor->lock);
+  more = step_run_locked (worker, now_ns);
+  ours = is_request_goal (&compactor->goal);
+  all = compactor->goal.class_idx == -1;
+  report = compactor->report;
+  lock_release (&compactor->lock);
+
+  if (!more && ours)
+    finish_request (worker, now_ns, all, &report);
+  else if (!more)
+    repeat_request (worker);
+  if (!more)
+    return 0;
+  return contended ? WORKER_PAUSE_NS : budget_wait (worker, now_ns);
+}
+
+/* Where there is no thread: by whoever asks. */
+static void
+run_request (struct compact_worker *worker, uint64_t ticket, int class_idx)
+{
+  const struct compact_goal goal = request_goal (class_idx);
+  struct compact_report report;
+
+  compactor_run (worker->compactor, &goal, &report);
+  LOCK_FOR_SCOPE (&worker->request_lock);
+  worker->report = report;
+  if (worker->ticket_finished < ticket)
+    worker->ticket_begun = worker->ticket_finished = ticket;
+}
+
+uint64_t
+compact_worker_request (struct compact_worker *worker, int class_idx)
+{
+  uint64_t ticket;
+  bool started;
+
+  lock_acquire (&worker->request_lock);
+  started = worker->started;
+  /* Several that wait are one run. */
+  if (worker->ticket_asked == worker->ticket_begun)
+    worker->next_class_idx = class_idx;
+  else if (worker->next_class_idx != class_idx)
+    worker->next_class_idx = -1;
+  ticket = ++worker->ticket_asked;
+  lock_release (&worker->request_lock);
+
+  if (started)
+    ring (worker);
+  else
+    run_request (worker, ticket, class_idx);
+  return ticket;
+}
+
+/* Ticket 0: of the last request. */
+bool
+compact_worker_report (struct compact_worker *worker, uint64_t ticket,
+                       struct compact_report *ret)
+{
+  struct compactor *compactor = worker->compactor;
+
+  LOCK_FOR_SCOPE (&compactor->lock);
+  LOCK_FOR_SCOPE (&worker->request_lock);
+
+  if (ticket == 0)
+    ticket = worker->ticket_asked;
+  if (worker->ticket_finished >= ticket) {
+    *ret = worker->report;
+    return true;
+  }
+  memset (ret, 0, sizeof *ret);
+  if (worker->ticket_begun >= ticket && is_request_goal (&compactor->goal))
+    *ret = compactor->report;
+  return false;
+}
+
+/*--------------------------------------------------------------------*/
+
+static uint64_t
+until_next_look (const struct compact_worker *worker, uint64_t now_ns)
+{
+  if (worker->next_look_ns == NEVER)
+    return NEVER;
+  return worker->next_look_ns > now_ns ? worker->next_look_ns - now_ns : 0;
+}
+
+uint64_t
+compact_worker_step (struct compact_worker *worker, uint64_t now_ns,
+                     bool contended)
+{
+  if (begin_request (worker, now_ns))
+    return step_request (worker, now_ns, contended);
+  if (look_is_due (worker, now_ns))
+    look (worker, now_ns);
+  if (purge_spare (worker))
+    return contended ? WORKER_PAUSE_NS : 0;
+  if (worker->running)
+    return step_decided_run (worker, now_ns, contended);
+  return until_next_look (worker, now_ns);
+}
+
+static void
+wait_for_news (struct compact_worker *worker, uint64_t wait_ns)
+{
+  const struct timespec timeout = {
+    .tv_sec = (time_t) (wait_ns / NS_PER_S),
+    .tv_nsec = (long) (wait_ns % NS_PER_S),
+  };
+  struct pollfd fds[] = {
+    { .fd = worker->event_fd, .events = POLLIN },
+    { .fd = worker->pressure_fd, .events = POLLPRI },
+  };
+  uint64_t rung;
+
+  if (ppoll (fds, 2, wait_ns == NEVER ? NULL : &timeout, NULL) <= 0)
+    return;
+  if (fds[0].revents != 0)
+    while (read (worker->event_fd, &rung, sizeof rung) == -1
+           && errno == EINTR)
+      ;
+  if ((fds[1].revents & (POLLERR | POLLHUP | POLLNVAL)) != 0) {
+    close (worker->pressure_fd);        /* its cgroup has gone */
+    worker->pressure_fd = -1;
+  }
+  else if ((fds[1].revents & POLLPRI) != 0)
+    worker->pressure = true;
+}
+
+static uint64_t
+clock_ns (clockid_t clock)
+{
+  struct timespec now;
+
+  clock_gettime (clock, &now);
+  return (uint64_t) now.tv_sec * NS_PER_S + (uint64_t) now.tv_nsec;
+}
+
+/* How long the thread was there, by the clock, without the processor. */
+static uint64_t
+time_without_processor (void)
+{
+  return clock_ns (CLOCK_MONOTONIC) - clock_ns (CLOCK_THREAD_CPUTIME_ID);
+}
+
+static void *
+run_worker (void *opaque)
+{
+  struct compact_worker *worker = opaque;
+  bool contended = false;
+
+  /* What poll may be late by; 50 us otherwise, too much for a breath. */
+  prctl (PR_SET_TIMERSLACK, 1000UL, 0UL, 0UL, 0UL);
+  while (!atomic_load (&worker->stopping)) {
+    const uint64_t before = time_without_processor ();
+    uint64_t wait_ns = compact_worker_step
+      (worker, worker->compactor->now_ns (), contended);
+
+    /* After a pause it is to be found out again. */
+    contended = wait_ns == 0
+      && time_without_processor () - before > CONTENDED_NS;
+    if (wait_ns < BREATH_NS)
+      wait_ns = BREATH_NS;
+    wait_for_news (worker, wait_ns);
+  }
+  return NULL;
+}
+
+int
+compact_worker_start (struct compact_worker *worker)
+{
+  int r;
+
+  atomic_store (&worker->stopping, false);
+  look_at (worker, 0);
+  pool_set_spare_max (worker->compactor->pool, WORKER_SPARE_MAX);
+  r = service_thread_start (&worker->thread, "zmem-compact", run_worker,
+                            worker);
+  if (r < 0) {
+    pool_set_spare_max (worker->compactor->pool, 0);
+    return r;
+  }
+  LOCK_FOR_SCOPE (&worker->request_lock);
+  worker->started = true;
+  return 0;
+}
+
+/* No thread: end what it was at. */
+static void
+end_runs (struct compact_worker *worker)
+{
+  struct compactor *compactor = worker->compactor;
+
+  LOCK_FOR_SCOPE (&compactor->lock);
+  compactor_end (compactor);
+  worker->running = false;
+  worker->policy.running = POLICY_IDLE;
+
+  LOCK_FOR_SCOPE (&worker->request_lock);
+  if (worker->ticket_finished < worker->ticket_asked) {
+    memset (&worker->report, 0, sizeof worker->report);
+    if (worker->ticket_begun > worker->ticket_finished &&
+        is_request_goal (&compactor->goal))
+      worker->report = compactor->report;
+  }
+  worker->ticket_begun = worker->ticket_finished = worker->ticket_asked;
+}
+
+void
+compact_worker_stop (struct compact_worker *worker)
+{
+  bool started;
+
+  lock_acquire (&worker->request_lock);
+  started = worker->started;
+  worker->started = false;
+  lock_release (&worker->request_lock);
+  if (started) {
+    atomic_store (&worker->stopping, true);
+    ring (worker);
+    pthread_join (worker->thread, NULL);
+  }
+  end_runs (worker);
+  /* Nobody would wait for a poke. */
+  atomic_store (&worker->asleep, false);
+  pool_set_spare_max (worker->compactor->pool, 0);
+  pool_purge_spare (worker->compactor->pool, 0);
+}

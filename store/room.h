@@ -1,0 +1,39 @@
+/* zmem
+ * Copyright The zmem authors
+ * SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Room: what a write does that has met the limit.
+ *
+ *     struct room room = room_begin (store);
+ *     do
+ *       r = ...;                    it may say -ENOSPC
+ *     while (r == -ENOSPC && room_make (store, &room));
+ *
+ * Compaction is asked for it, and its answer waited for, which is bounded:
+ * ROOM_MAX_NS in all.  Then comes what can be done without room, or ENOSPC.
+ * No group lock may be held; a context may.
+ */
+
+#ifndef ZMEM_ROOM_H
+#define ZMEM_ROOM_H
+
+#include "store-private.h"
+
+#define ROOM_MAX_NS (100 * UINT64_C (1000000))
+#define ROOM_MAX_TRIES 16
+
+struct room {
+  uint64_t seen;                /* compactor_returned before the last try */
+  unsigned nr_tries;
+};
+
+static inline struct room
+room_begin (struct store *store)
+{
+  return (struct room) { .seen = compactor_returned (&store->compactor) };
+}
+
+/* True: try again. */
+extern bool room_make (struct store *store, struct room *room);
+
+#endif /* ZMEM_ROOM_H */
