@@ -98,6 +98,46 @@ count_room_locked (struct pool *pool, unsigned class_idx, unsigned enough)
   return nr;
 }
 
+/* Would packing low leave the slot where it is? */
+static bool
+is_packed (const struct pool_source *source, const struct size_class *class,
+           unsigned slot)
+{
+  return (size_t) (slot + 1) * class->object_bytes
+    <= source->pack_end_page * PAGE_BYTES;
+}
+
+/* Go through the moves of a pack, as pool_moves_begin would offer them. */
+static void
+plan_pack (struct zspage *zspage, const struct size_class *class,
+           struct pool_source *ret)
+{
+  unsigned top = highest_movable (zspage, class, class->nr_objects);
+  unsigned next = 0, nr_moves = ret->nr_slots_elsewhere, highest_to = 0;
+
+  ret->pack_end_page =
+    packed_pages (class, zspage->nr_inuse - ret->nr_slots_elsewhere);
+  for (unsigned i = 0; i < ret->nr_slots_elsewhere && top != SLOT_NONE; i++)
+    top = highest_movable (zspage, class, top);
+  while (top != SLOT_NONE && !is_packed (ret, class, top)) {
+    const unsigned to =
+      zspage_lowest_resident_free (zspage, class, next, top);
+
+    if (to == SLOT_NONE)
+      break;
+    nr_moves++;
+    highest_to = to;
+    next = to + 1;
+    top = highest_movable (zspage, class, top);
+  }
+  if (top == SLOT_NONE || top < highest_to)
+    top = highest_to;
+  ret->nr_to_pack = nr_moves;
+  ret->nr_packed_pages =
+    __builtin_popcountll (zspage->resident
+                          & page_bits (0, packed_pages (class, top + 1)));
+}
+
 /* Take it out of its list, and tell what is worth knowing of it. */
 static void
 isolate_locked (struct pool *pool, unsigned class_idx, zspage_idx idx,
@@ -122,10 +162,8 @@ isolate_locked (struct pool *pool, unsigned class_idx, zspage_idx idx,
   ret->nr_slots_elsewhere =
     count_room_locked (pool, class_idx, zspage->nr_inuse);
   ret->room_elsewhere = ret->nr_slots_elsewhere >= zspage->nr_inuse;
-  ret->nr_packed_pages =
-    packed_pages (class, zspage->nr_inuse - ret->nr_slots_elsewhere);
-  ret->nr_to_pack =
-    zspage_nr_inuse_beyond (zspage, class, ret->nr_packed_pages);
+  if (!ret->room_elsewhere)
+    plan_pack (zspage, class, ret);
 }
 
 bool
@@ -220,7 +258,7 @@ find_target_locked (struct pool *pool, unsigned class_idx,
   for (int g = FULLNESS_FULL - 1; g >= 0; g--)
     for (zspage_idx idx = state->lists.head[g]; idx != ZSPAGE_NONE;
          idx = fullness_next (&state->lists, zspages, idx)) {
-      target->slot = zspage_lowest_resident_free (&zspages[idx], class,
+      target->slot = zspage_lowest_resident_free (&zspages[idx], class, 0,
                                                   class->nr_objects);
       if (target->slot != SLOT_NONE) {
         target->idx = idx;
@@ -253,7 +291,7 @@ next_target_locked (struct pool *pool, unsigned class_idx,
   if (target->idx != ZSPAGE_NONE) {
     target->slot =
       zspage_lowest_resident_free (pool_zspage (pool, target->idx), class,
-                                   class->nr_objects);
+                                   0, class->nr_objects);
     if (target->slot != SLOT_NONE)
       return true;
     leave_target_locked (pool, class_idx, target);
@@ -270,15 +308,6 @@ claim_locked (struct pool *pool, unsigned class_idx, zspage_idx idx,
   zspage_claim_slot (zspage, slot);
   zspage_owners (zspage, &pool->table->classes[class_idx])[slot] = owner;
   pool->classes[class_idx].nr_inuse++;
-}
-
-/* Would packing low leave the slot where it is? */
-static bool
-is_packed (const struct pool_source *source, const struct size_class *class,
-           unsigned slot)
-{
-  return (size_t) (slot + 1) * class->object_bytes
-    <= source->nr_packed_pages * PAGE_BYTES;
 }
 
 unsigned
@@ -306,7 +335,7 @@ pool_moves_begin (struct pool *pool, struct pool_source *source, bool pack,
     }
     else {
       to = pack && !is_packed (source, class, slot)
-        ? zspage_lowest_resident_free (zspage, class, slot) : SLOT_NONE;
+        ? zspage_lowest_resident_free (zspage, class, 0, slot) : SLOT_NONE;
       if (to == SLOT_NONE)
         break;
     }

@@ -39,9 +39,12 @@ struct pool_source {
   unsigned nr_free_pages;       /* resident pages without any object */
   bool room_elsewhere;          /* resident slots for all of its objects */
   unsigned nr_slots_elsewhere;  /* how many, where there are fewer */
-  /* Were its objects packed low, after nr_slots_elsewhere of them left: */
+  /* Without room for all: were nr_slots_elsewhere of them to leave, and the
+   * others packed low, as far as its resident pages allow:
+   */
   unsigned nr_packed_pages;     /* pages that it would keep */
-  unsigned nr_to_pack;          /* objects that would have to move for that */
+  unsigned nr_to_pack;          /* objects that would move, all in all */
+  unsigned pack_end_page;       /* what ends below it stays */
 };
 
 /* At most so many in a batch: for so long a class is locked. */
@@ -77,8 +80,8 @@ extern bool pool_isolate_with_free_run (struct pool *pool, unsigned class_idx,
                                         struct pool_source *ret);
 
 /* Fill in moves[0 .. max).  `pack`: where no other zspage has room, lower
- * slots of this one will do, for objects beyond nr_packed_pages.  Returns how many; 0: there is no object left
- * to offer, or no place.  An object that is in transit is offered as well.
+ * slots of this one will do, for objects beyond pack_end_page.  Returns how
+ * many; 0: there is no object left to offer, or no place.  An object that is in transit is offered as well.
  */
 extern unsigned pool_moves_begin (struct pool *pool,
                                   struct pool_source *source, bool pack,

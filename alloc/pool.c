@@ -231,7 +231,7 @@ find_resident_room_locked (struct pool *pool, unsigned class_idx,
     for (zspage_idx idx = state->lists.head[g]; idx != ZSPAGE_NONE;
          idx = fullness_next (&state->lists, zspages, idx)) {
       const unsigned slot =
-        zspage_lowest_resident_free (&zspages[idx], class,
+        zspage_lowest_resident_free (&zspages[idx], class, 0,
                                      class->nr_objects);
 
       if (slot != SLOT_NONE) {

@@ -31,12 +31,14 @@ zspage_lowest_free (struct zspage *zspage, const struct size_class *class)
 
 unsigned
 zspage_lowest_resident_free (struct zspage *zspage,
-                             const struct size_class *class, unsigned end)
+                             const struct size_class *class, unsigned first,
+                             unsigned end)
 {
   if (zspage->nr_inuse == class->nr_objects)
     return SLOT_NONE;
-  for (unsigned slot = zspage_lowest_free (zspage, class); slot < end;
-       slot++)
+  const unsigned lowest = zspage_lowest_free (zspage, class);
+
+  for (unsigned slot = first > lowest ? first : lowest; slot < end; slot++)
     if (!zspage_slot_inuse (zspage, slot) &&
         zspage_slot_resident (zspage, class, slot))
       return slot;
@@ -124,15 +126,4 @@ zspage_free_pages (const struct zspage *zspage,
       pages |= UINT64_C (1) << page;
   }
   return pages & zspage->resident;
-}
-
-unsigned
-zspage_nr_inuse_beyond (const struct zspage *zspage,
-                        const struct size_class *class, unsigned nr_pages)
-{
-  unsigned first = nr_pages * PAGE_BYTES / class->object_bytes, nr = 0;
-
-  for (unsigned slot = first; slot < class->nr_objects; slot++)
-    nr += zspage_slot_inuse (zspage, slot);
-  return nr;
 }

@@ -60,11 +60,12 @@ zspage_owners (const struct zspage *zspage, const struct size_class *class)
 /* The lowest free slot.  There must be one. */
 extern unsigned zspage_lowest_free (struct zspage *zspage,
                                     const struct size_class *class);
-/* The lowest free slot below `end` that lies in resident pages; SLOT_NONE. */
+/* The lowest free slot of [first, end) that lies in resident pages; SLOT_NONE.
+ */
 #define SLOT_NONE UINT32_MAX
 extern unsigned zspage_lowest_resident_free (struct zspage *zspage,
                                              const struct size_class *class,
-                                             unsigned end);
+                                             unsigned first, unsigned end);
 /* The highest slot in use below `end`; SLOT_NONE. */
 extern unsigned zspage_highest_inuse (const struct zspage *zspage,
                                       unsigned end);
@@ -78,11 +79,6 @@ extern unsigned zspage_nr_resident_free (const struct zspage *zspage,
 /* Resident pages that no slot in use touches. */
 extern uint64_t zspage_free_pages (const struct zspage *zspage,
                                    const struct size_class *class);
-/* Slots in use that reach beyond the first nr_pages pages. */
-extern unsigned zspage_nr_inuse_beyond (const struct zspage *zspage,
-                                        const struct size_class *class,
-                                        unsigned nr_pages);
-
 static inline bool
 zspage_slot_inuse (const struct zspage *zspage, unsigned slot)
 {

@@ -392,11 +392,11 @@ START_TEST (test_patterns)
               frees_names[order[i]]);
     drop_and_check (order[i]);
   }
-  /* All kinds of objects have been moved. */
-  if (!test_quick () && mix == MIX_EVERY_KIND)
+  /* All kinds of objects have been moved, where there are enough of them. */
+  if (!test_quick () && !TEST_SANITIZED && mix == MIX_EVERY_KIND)
     CHECK (nr_changed[CODEC_RAW] > 0 && nr_changed[CODEC_LZ4] > 0
            && nr_changed[CODEC_REPEAT] > 0);
-  if (!test_quick () && mix == MIX_EVERY_KIND_ZSTD)
+  if (!test_quick () && !TEST_SANITIZED && mix == MIX_EVERY_KIND_ZSTD)
     CHECK (nr_changed[CODEC_RAW] > 0 && nr_changed[CODEC_ZSTD] > 0);
   close_disk ();
 }

@@ -288,8 +288,10 @@ START_TEST (test_limit_lowered)
   disk_check_all (&disk);
   for (uint64_t i = 0; i < n && held > low; ++i) {
     const uint64_t before = held;
-    ck_assert_int_eq (try_block (&disk, disk.nr_blocks - 1 - i,
-                                 CONTENT_RANDOM), -ENOSPC);
+    const int r = try_block (&disk, disk.nr_blocks - 1 - i, CONTENT_RANDOM);
+
+    /* Once so much is trimmed, compaction may find room. */
+    ck_assert (r == -ENOSPC || (r == 0 && disk_held (&disk) <= low));
     disk_trim (&disk, BLOCK_BYTES, i * BLOCK_BYTES);
     held = disk_held (&disk);
     ck_assert_uint_le (held, before);
