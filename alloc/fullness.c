@@ -15,8 +15,8 @@ void
 fullness_init (struct fullness_lists *lists)
 {
   memset (lists, 0, sizeof *lists);
-  for (unsigned g = 0; g < NR_FULLNESS_GROUPS; g++)
-    lists->head[g] = ZSPAGE_NONE;
+  for (unsigned l = 0; l < NR_FULLNESS_LISTS; l++)
+    lists->head[l] = ZSPAGE_NONE;
 }
 
 void
@@ -24,10 +24,11 @@ fullness_insert (struct fullness_lists *lists, struct zspage *zspages,
                  zspage_idx idx, const struct size_class *class)
 {
   struct zspage *zspage = &zspages[idx];
-  const unsigned group = fullness_group (zspage->nr_inuse, class->nr_objects);
-  const zspage_idx head = lists->head[group];
 
-  zspage->group = group;
+  zspage->group = fullness_group (zspage->nr_inuse, class->nr_objects);
+  const unsigned list = fullness_list (zspage);
+  const zspage_idx head = lists->head[list];
+
   if (head == ZSPAGE_NONE)
     zspage->next = zspage->prev = idx;
   else {
@@ -36,8 +37,9 @@ fullness_insert (struct fullness_lists *lists, struct zspage *zspages,
     zspages[zspage->prev].next = idx;
     zspages[head].prev = idx;
   }
-  lists->head[group] = idx;
-  lists->nr_zspages[group]++;
+  lists->head[list] = idx;
+  lists->length[list]++;
+  lists->nr_zspages[zspage->group]++;
 }
 
 void
@@ -45,21 +47,32 @@ fullness_remove (struct fullness_lists *lists, struct zspage *zspages,
                  zspage_idx idx)
 {
   const struct zspage *zspage = &zspages[idx];
-  zspage_idx *head = &lists->head[zspage->group];
+  const unsigned list = fullness_list (zspage);
 
   zspages[zspage->next].prev = zspage->prev;
   zspages[zspage->prev].next = zspage->next;
-  if (*head == idx)
-    *head = zspage->next == idx ? ZSPAGE_NONE : zspage->next;
+  if (lists->head[list] == idx)
+    lists->head[list] = zspage->next == idx ? ZSPAGE_NONE : zspage->next;
+  lists->length[list]--;
   lists->nr_zspages[zspage->group]--;
 }
 
 void
 fullness_rotate (struct fullness_lists *lists, struct zspage *zspages,
-                 unsigned group)
+                 unsigned list)
 {
-  if (lists->head[group] != ZSPAGE_NONE)
-    lists->head[group] = zspages[lists->head[group]].next;
+  if (lists->head[list] != ZSPAGE_NONE)
+    lists->head[list] = zspages[lists->head[list]].next;
+}
+
+void
+fullness_set_holed (struct fullness_lists *lists, struct zspage *zspages,
+                    zspage_idx idx, const struct size_class *class,
+                    bool holed)
+{
+  fullness_remove (lists, zspages, idx);
+  zspages[idx].holed = holed;
+  fullness_insert (lists, zspages, idx, class);
 }
 
 void
@@ -80,5 +93,5 @@ fullness_fullest_with_room (const struct fullness_lists *lists)
   for (int g = FULLNESS_FULL - 1; g >= 0; g--)
     if (lists->head[g] != ZSPAGE_NONE)
       return lists->head[g];
-  return ZSPAGE_NONE;
+  return lists->head[FULLNESS_HOLED];
 }

@@ -35,17 +35,20 @@ fail (struct checker *checker, const char *fmt, ...)
 
 static int
 check_zspage (struct checker *checker, zspage_idx idx, unsigned class_idx,
-              unsigned group)
+              unsigned list)
 {
   const struct zspage *zspage = pool_zspage (checker->pool, idx);
   const struct size_class *class =
     &checker->pool->table->classes[class_idx];
   unsigned nr_inuse = 0;
 
-  if (zspage->class_idx != class_idx || zspage->group != group ||
+  if (zspage->class_idx != class_idx || fullness_list (zspage) != list ||
       zspage->isolated)
     return fail (checker, "zspage %u: class %u group %u in the list of %u %u",
-                 idx, zspage->class_idx, zspage->group, class_idx, group);
+                 idx, zspage->class_idx, zspage->group, class_idx, list);
+  if (zspage->holed && zspage_nr_resident_free (zspage, class) > 0)
+    return fail (checker, "zspage %u: has resident free slots, but is holed",
+                 idx);
   for (unsigned slot = 0; slot < side_table_words (class) * 64; slot++) {
     if (!zspage_slot_inuse (zspage, slot))
       continue;
@@ -58,9 +61,9 @@ check_zspage (struct checker *checker, zspage_idx idx, unsigned class_idx,
   if (nr_inuse != zspage->nr_inuse || nr_inuse == 0)
     return fail (checker, "zspage %u: %u slots in use, it says %u",
                  idx, nr_inuse, zspage->nr_inuse);
-  if (fullness_group (nr_inuse, class->nr_objects) != group)
+  if (fullness_group (nr_inuse, class->nr_objects) != zspage->group)
     return fail (checker, "zspage %u: %u in use of %u is not group %u",
-                 idx, nr_inuse, class->nr_objects, group);
+                 idx, nr_inuse, class->nr_objects, zspage->group);
   for (unsigned word = 0; word < zspage->first_free_word; word++)
     if (zspage->inuse_bits[word] != UINT64_MAX)
       return fail (checker, "zspage %u: free slot below word %u",
@@ -72,11 +75,12 @@ static int
 check_class (struct checker *checker, unsigned class_idx)
 {
   const struct class_state *state = &checker->pool->classes[class_idx];
-  uint64_t nr_inuse = 0, nr_resident = 0;
+  uint64_t nr_inuse = 0, nr_resident = 0, nr_resident_free = 0;
+  uint32_t nr_by_group[NR_FULLNESS_GROUPS] = { 0 };
 
-  for (unsigned g = 0; g < NR_FULLNESS_GROUPS; g++) {
+  for (unsigned l = 0; l < NR_FULLNESS_LISTS; l++) {
     uint32_t nr = 0;
-    const zspage_idx head = state->lists.head[g];
+    const zspage_idx head = state->lists.head[l];
     zspage_idx prev = head == ZSPAGE_NONE ? ZSPAGE_NONE
       : pool_zspage (checker->pool, head)->prev;
 
@@ -84,7 +88,7 @@ check_class (struct checker *checker, unsigned class_idx)
          idx = fullness_next (&state->lists, checker->pool->zspages.base,
                               idx)) {
       const struct zspage *zspage = pool_zspage (checker->pool, idx);
-      const int r = check_zspage (checker, idx, class_idx, g);
+      const int r = check_zspage (checker, idx, class_idx, l);
 
       if (r < 0)
         return r;
@@ -93,19 +97,31 @@ check_class (struct checker *checker, unsigned class_idx)
                      zspage->prev, prev);
       prev = idx;
       nr++;
+      nr_by_group[zspage->group]++;
       nr_inuse += zspage->nr_inuse;
       nr_resident += zspage_nr_resident (zspage);
+      nr_resident_free +=
+        zspage_nr_resident_free (zspage,
+                                 &checker->pool->table->classes[class_idx]);
     }
-    if (nr != state->lists.nr_zspages[g])
-      return fail (checker, "class %u group %u: %u zspages, it says %u",
-                   class_idx, g, nr, state->lists.nr_zspages[g]);
+    if (nr != state->lists.length[l])
+      return fail (checker, "class %u list %u: %u zspages, it says %u",
+                   class_idx, l, nr, state->lists.length[l]);
     checker->nr_zspages += nr;
   }
+  for (unsigned g = 0; g < NR_FULLNESS_GROUPS; g++)
+    if (nr_by_group[g] != state->lists.nr_zspages[g])
+      return fail (checker, "class %u group %u: %u zspages, it says %u",
+                   class_idx, g, nr_by_group[g], state->lists.nr_zspages[g]);
   if (nr_inuse != state->nr_inuse || nr_resident != state->nr_resident_pages)
     return fail (checker, "class %u: %lu objects in %lu pages, it says %lu "
                  "in %lu", class_idx, (unsigned long) nr_inuse,
                  (unsigned long) nr_resident, (unsigned long) state->nr_inuse,
                  (unsigned long) state->nr_resident_pages);
+  if (nr_resident_free != state->nr_resident_free)
+    return fail (checker, "class %u: %lu resident free slots, it says %lu",
+                 class_idx, (unsigned long) nr_resident_free,
+                 (unsigned long) state->nr_resident_free);
   if (state->nr_isolated != 0)
     return fail (checker, "class %u: %u zspages are isolated", class_idx,
                  state->nr_isolated);

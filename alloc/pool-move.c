@@ -25,6 +25,11 @@
  */
 #define EMPTIEST_LOOKS 16
 
+/* How many zspages to look at for targets, with the class locked.  Those that
+ * have none are holed then, so the next batch sees others.
+ */
+#define TARGET_LOOKS 256
+
 static const struct size_class *
 class_of (const struct pool *pool, const struct pool_source *source)
 {
@@ -52,6 +57,14 @@ highest_movable (const struct zspage *zspage, const struct size_class *class,
   return end;
 }
 
+/* Where to look for it: in the lists of all groups but the full ones, and at
+ * last among the holed ones, of which there is little to be had.
+ */
+static const uint8_t source_lists[] = { 0, 1, 2, 3, 4, 5, 6, 7,
+  FULLNESS_HOLED };
+#define NR_SOURCE_LISTS (sizeof source_lists / sizeof source_lists[0])
+static_assert (NR_SOURCE_LISTS == FULLNESS_FULL + 1, "all but the full ones");
+
 static zspage_idx
 find_emptiest_locked (struct pool *pool, unsigned class_idx)
 {
@@ -60,10 +73,10 @@ find_emptiest_locked (struct pool *pool, unsigned class_idx)
   const struct zspage *zspages = pool->zspages.base;
   zspage_idx emptiest = ZSPAGE_NONE;
 
-  for (unsigned g = 0; g < FULLNESS_FULL && emptiest == ZSPAGE_NONE; g++) {
+  for (unsigned i = 0; i < NR_SOURCE_LISTS && emptiest == ZSPAGE_NONE; i++) {
     unsigned nr_looks = EMPTIEST_LOOKS;
 
-    for (zspage_idx idx = state->lists.head[g];
+    for (zspage_idx idx = state->lists.head[source_lists[i]];
          idx != ZSPAGE_NONE && nr_looks > 0;
          idx = fullness_next (&state->lists, zspages, idx), nr_looks--)
       if ((emptiest == ZSPAGE_NONE ||
@@ -73,29 +86,6 @@ find_emptiest_locked (struct pool *pool, unsigned class_idx)
         emptiest = idx;
   }
   return emptiest;
-}
-
-/* Free slots in resident pages of the zspages in lists, fullest first; no
- * further than `enough`.  Every zspage that is looked at has a free slot, and
- * all but those with a hole have it in a resident page, so the walk is about
- * as long as the moves that it is for.
- */
-static unsigned
-count_room_locked (struct pool *pool, unsigned class_idx, unsigned enough)
-{
-  const struct class_state *state = &pool->classes[class_idx];
-  const struct size_class *class = &pool->table->classes[class_idx];
-  const struct zspage *zspages = pool->zspages.base;
-  unsigned nr = 0;
-
-  for (int g = FULLNESS_FULL - 1; g >= 0; g--)
-    for (zspage_idx idx = state->lists.head[g]; idx != ZSPAGE_NONE;
-         idx = fullness_next (&state->lists, zspages, idx)) {
-      nr += zspage_nr_resident_free (&zspages[idx], class);
-      if (nr >= enough)
-        return enough;
-    }
-  return nr;
 }
 
 /* Would packing low leave the slot where it is? */
@@ -149,19 +139,22 @@ isolate_locked (struct pool *pool, unsigned class_idx, zspage_idx idx,
 
   ASSERT_LOCKED (&state->lock);
   fullness_remove (&state->lists, pool->zspages.base, idx);
+  state->nr_resident_free -= zspage_nr_resident_free (zspage, class);
   zspage->isolated = true;
+  zspage->holed = false;        /* that is to be found out again */
   state->nr_isolated++;
 
   ret->zspage = idx;
   ret->class_idx = class_idx;
   ret->next_slot = class->nr_objects;
+  ret->cut_short = false;
   ret->nr_inuse = zspage->nr_inuse;
   ret->nr_resident_pages = zspage_nr_resident (zspage);
   ret->nr_free_pages =
     __builtin_popcountll (zspage_free_pages (zspage, class));
-  ret->nr_slots_elsewhere =
-    count_room_locked (pool, class_idx, zspage->nr_inuse);
-  ret->room_elsewhere = ret->nr_slots_elsewhere >= zspage->nr_inuse;
+  ret->room_elsewhere = state->nr_resident_free >= zspage->nr_inuse;
+  ret->nr_slots_elsewhere = ret->room_elsewhere ? zspage->nr_inuse
+    : (unsigned) state->nr_resident_free;
   if (!ret->room_elsewhere)
     plan_pack (zspage, class, ret);
 }
@@ -213,28 +206,27 @@ would_be_packed (const struct zspage *zspage, const struct size_class *class,
 
 bool
 pool_isolate_with_free_run (struct pool *pool, unsigned class_idx,
-                            unsigned min_pages, unsigned *max_looks,
-                            struct pool_source *ret)
+                            unsigned group, unsigned min_pages,
+                            unsigned *max_looks, struct pool_source *ret)
 {
   struct class_state *state = &pool->classes[class_idx];
   const struct size_class *class = &pool->table->classes[class_idx];
 
   LOCK_FOR_SCOPE (&state->lock);
-  for (unsigned g = FULLNESS_FULL / 2; g < FULLNESS_FULL; g++)
-    for (unsigned left = state->lists.nr_zspages[g];
-         left > 0 && *max_looks > 0; left--) {
-      const zspage_idx idx = state->lists.head[g];
-      const struct zspage *zspage = pool_zspage (pool, idx);
-      const uint64_t runs =
-        pages_in_runs (zspage_free_pages (zspage, class), min_pages);
+  for (unsigned left = state->lists.length[group];
+       left > 0 && *max_looks > 0; left--) {
+    const zspage_idx idx = state->lists.head[group];
+    const struct zspage *zspage = pool_zspage (pool, idx);
+    const uint64_t runs =
+      pages_in_runs (zspage_free_pages (zspage, class), min_pages);
 
-      --*max_looks;
-      if (runs != 0 && would_be_packed (zspage, class, runs)) {
-        isolate_locked (pool, class_idx, idx, ret);
-        return true;
-      }
-      fullness_rotate (&state->lists, pool->zspages.base, g);
+    --*max_looks;
+    if (runs != 0 && would_be_packed (zspage, class, runs)) {
+      isolate_locked (pool, class_idx, idx, ret);
+      return true;
     }
+    fullness_rotate (&state->lists, pool->zspages.base, group);
+  }
   return false;
 }
 
@@ -242,32 +234,8 @@ pool_isolate_with_free_run (struct pool *pool, unsigned class_idx,
 struct target {
   zspage_idx idx;               /* ZSPAGE_NONE: none yet */
   unsigned slot;
+  unsigned max_looks;           /* in search of one */
 };
-
-/* The next target in a zspage of the lists, not emptier than need be.  Those
- * whose free slots are all in purged pages are passed by.
- */
-static bool
-find_target_locked (struct pool *pool, unsigned class_idx,
-                    struct target *target)
-{
-  struct class_state *state = &pool->classes[class_idx];
-  const struct size_class *class = &pool->table->classes[class_idx];
-  struct zspage *zspages = pool->zspages.base;
-
-  for (int g = FULLNESS_FULL - 1; g >= 0; g--)
-    for (zspage_idx idx = state->lists.head[g]; idx != ZSPAGE_NONE;
-         idx = fullness_next (&state->lists, zspages, idx)) {
-      target->slot = zspage_lowest_resident_free (&zspages[idx], class, 0,
-                                                  class->nr_objects);
-      if (target->slot != SLOT_NONE) {
-        target->idx = idx;
-        return true;
-      }
-    }
-  target->idx = ZSPAGE_NONE;
-  return false;
-}
 
 /* Put the zspage that targets came from into the list that it belongs to. */
 static void
@@ -296,7 +264,12 @@ next_target_locked (struct pool *pool, unsigned class_idx,
       return true;
     leave_target_locked (pool, class_idx, target);
   }
-  return find_target_locked (pool, class_idx, target);
+  target->slot = pool_find_resident_free_locked (pool, class_idx,
+                                                 &target->max_looks,
+                                                 &target->idx);
+  if (target->slot == SLOT_NONE)
+    target->idx = ZSPAGE_NONE;
+  return target->slot != SLOT_NONE;
 }
 
 static void
@@ -308,6 +281,8 @@ claim_locked (struct pool *pool, unsigned class_idx, zspage_idx idx,
   zspage_claim_slot (zspage, slot);
   zspage_owners (zspage, &pool->table->classes[class_idx])[slot] = owner;
   pool->classes[class_idx].nr_inuse++;
+  if (!zspage->isolated)
+    pool->classes[class_idx].nr_resident_free--;
 }
 
 unsigned
@@ -316,10 +291,11 @@ pool_moves_begin (struct pool *pool, struct pool_source *source, bool pack,
 {
   const struct size_class *class = class_of (pool, source);
   struct zspage *zspage = pool_zspage (pool, source->zspage);
-  struct target target = { .idx = ZSPAGE_NONE };
+  struct target target = { .idx = ZSPAGE_NONE, .max_looks = TARGET_LOOKS };
   unsigned nr = 0;
 
   LOCK_FOR_SCOPE (&state_of (pool, source)->lock);
+  source->cut_short = false;
   while (nr < max) {
     const unsigned slot = highest_movable (zspage, class, source->next_slot);
     zspage_idx to_idx = source->zspage;
@@ -332,6 +308,10 @@ pool_moves_begin (struct pool *pool, struct pool_source *source, bool pack,
     if (next_target_locked (pool, source->class_idx, &target)) {
       to_idx = target.idx;
       to = target.slot;
+    }
+    else if (target.max_looks == 0) {
+      source->cut_short = true;
+      break;
     }
     else {
       to = pack && !is_packed (source, class, slot)
@@ -379,6 +359,7 @@ void
 pool_source_rewind (struct pool *pool, struct pool_source *source)
 {
   source->next_slot = class_of (pool, source)->nr_objects;
+  source->cut_short = false;
 }
 
 unsigned
@@ -400,8 +381,13 @@ put_back_locked (struct pool *pool, const struct pool_source *source)
   zspage->isolated = false;
   state->nr_isolated--;
   if (zspage->nr_inuse > 0) {
+    /* At the end of its list: others are to be looked at before it. */
     fullness_insert (&state->lists, pool->zspages.base, source->zspage,
                      class_of (pool, source));
+    fullness_rotate (&state->lists, pool->zspages.base,
+                     fullness_list (zspage));
+    state->nr_resident_free +=
+      zspage_nr_resident_free (zspage, class_of (pool, source));
     return true;
   }
   state->nr_resident_pages -= zspage_nr_resident (zspage);
@@ -471,8 +457,8 @@ list_zspages_locked (struct pool *pool, const struct class_state *state,
   const struct zspage *zspages = pool->zspages.base;
   uint64_t nr = 0;
 
-  for (unsigned g = 0; g < NR_FULLNESS_GROUPS; g++)
-    for (zspage_idx idx = state->lists.head[g]; idx != ZSPAGE_NONE;
+  for (unsigned l = 0; l < NR_FULLNESS_LISTS; l++)
+    for (zspage_idx idx = state->lists.head[l]; idx != ZSPAGE_NONE;
          idx = fullness_next (&state->lists, zspages, idx), nr++)
       if (nr < max)
         list[nr] = (struct pool_zspage_info) {

@@ -45,6 +45,8 @@ struct pool_source {
   unsigned nr_packed_pages;     /* pages that it would keep */
   unsigned nr_to_pack;          /* objects that would move, all in all */
   unsigned pack_end_page;       /* what ends below it stays */
+  bool cut_short;               /* of the last batch: there may be targets, but
+                                   many zspages were looked at */
 };
 
 /* At most so many in a batch: for so long a class is locked. */
@@ -69,19 +71,20 @@ extern bool pool_isolate_emptiest (struct pool *pool, unsigned class_idx,
  */
 #define POOL_IN_PLACE_SLACK ((size_t) 512)
 
-/* A zspage that is at least half full, has free pages in runs of at least
+/* A zspage of that fullness group that has free pages in runs of at least
  * `min_pages`, and would be packed without them: to be purged in place.  Looks
  * at no more than `max_looks` zspages and takes that off *max_looks; what was
  * looked at goes to the end of its list.  False: none was seen.
  */
 extern bool pool_isolate_with_free_run (struct pool *pool, unsigned class_idx,
-                                        unsigned min_pages,
+                                        unsigned group, unsigned min_pages,
                                         unsigned *max_looks,
                                         struct pool_source *ret);
 
 /* Fill in moves[0 .. max).  `pack`: where no other zspage has room, lower
  * slots of this one will do, for objects beyond pack_end_page.  Returns how
- * many; 0: there is no object left to offer, or no place.  An object that is in transit is offered as well.
+ * many; 0: there is no object left to offer, or no place, or (cut_short) it
+ * is to be tried again.  An object that is in transit is offered as well.
  */
 extern unsigned pool_moves_begin (struct pool *pool,
                                   struct pool_source *source, bool pack,
@@ -110,9 +113,10 @@ extern struct pool_returned pool_source_finish (struct pool *pool,
                                                 struct pool_source *source,
                                                 unsigned min_run);
 
-/* Each zspage of the class, in no order: slots in use, and one bit for each
- * of its pages that is resident.  Fills in at most `max` of them and
- * returns how many there are.  For pictures: the class is locked meanwhile.
+/* Each zspage of the class that is not isolated, in no order: slots in use,
+ * and one bit for each of its pages that is resident.  Fills in at most `max`
+ * of them and returns how many there are.  For pictures: the class is locked
+ * meanwhile.
  */
 struct pool_zspage_info {
   uint32_t nr_inuse;

@@ -23,6 +23,7 @@ struct class_state {
   struct fullness_lists lists;
   uint64_t nr_inuse;
   uint64_t nr_resident_pages;
+  uint64_t nr_resident_free;    /* slots, of the zspages in the lists */
   uint64_t nr_frees;            /* ever */
   uint32_t nr_isolated;         /* zspages that are in no list */
 };
@@ -92,6 +93,15 @@ zspage_address (const struct pool *pool, zspage_idx idx)
 extern int pool_take_free_zspage (struct pool *pool, zspage_idx *ret);
 /* One that has pages becomes a spare one, whatever their maximum is. */
 extern void pool_put_free_zspage (struct pool *pool, zspage_idx idx);
+
+/* A free slot in resident pages of the fullest zspage that has one.  Looks at
+ * no more than *max_looks zspages, which are taken off it; those that have
+ * none are holed from then on.  SLOT_NONE: with looks left, there is none.
+ */
+extern unsigned pool_find_resident_free_locked (struct pool *pool,
+                                                unsigned class_idx,
+                                                unsigned *max_looks,
+                                                zspage_idx *ret);
 
 /* Free the slot; the class's lock is held.  True: that emptied the zspage,
  * which now is in no list and is the caller's to retire.

@@ -30,6 +30,11 @@
 #define TOUCH_AHEAD_SHIFT 7
 #define TOUCH_AHEAD_MAX_PAGES 32
 
+/* At the limit, how many zspages to look at for a slot that needs no page: in
+ * most of them there is one, but in those that were purged in place.
+ */
+#define FIND_RESIDENT_LOOKS 256
+
 /* A run of the longest kind for every zspage: more than any mix of tables
  * takes at once.  Runs are never joined, so a pool whose sizes keep changing
  * could still use it up; then it has no room, as at the limit.
@@ -157,31 +162,51 @@ new_zspage_locked (struct pool *pool, unsigned class_idx, zspage_idx *ret)
   zspage->class_idx = class_idx;
   zspage->nr_inuse = 0;
   zspage->first_free_word = 0;
-  zspage->isolated = false;
+  zspage->isolated = zspage->holed = false;
   pool->classes[class_idx].nr_resident_pages += zspage_nr_resident (zspage);
   atomic_fetch_add (&pool->nr_inuse_zspages, 1);
   *ret = idx;
   return 0;
 }
 
-/* Make pages [first, end) of the zspage resident, none of which is.  At the
- * limit a spare zspage makes room.
+/* pages_populate; at the limit spare zspages make room. */
+static int
+populate (struct pool *pool, void *start, size_t bytes)
+{
+  int r;
+
+  do
+    r = pages_populate (pool->pages, start, bytes);
+  while (r == -ENOSPC && pool_purge_one_spare (pool, 0) > 0);
+  return r;
+}
+
+/* Make pages [first, end) of the zspage resident, none of which is.  `listed`:
+ * it is in the class's lists.
  */
 static int
 populate_zspage_locked (struct pool *pool, struct class_state *state,
-                        zspage_idx idx, unsigned first, unsigned end)
+                        zspage_idx idx, bool listed, unsigned first,
+                        unsigned end)
 {
   struct zspage *zspage = pool_zspage (pool, idx);
   char *start = (char *) zspage_address (pool, idx) + first * PAGE_BYTES;
   const size_t bytes = (end - first) * PAGE_BYTES;
-  int r = pages_populate (pool->pages, start, bytes);
+  const struct size_class *class = &pool->table->classes[zspage->class_idx];
+  const int r = populate (pool, start, bytes);
 
   ASSERT_LOCKED (&state->lock);
-  if (r == -ENOSPC && pool_purge_one_spare (pool, 0) > 0)
-    r = pages_populate (pool->pages, start, bytes);
   if (r < 0)
     return r;
+  if (listed)
+    state->nr_resident_free -=
+      zspage_nr_resident_free_in (zspage, class, first, end);
   zspage->resident |= page_bits (first, end);
+  if (listed)
+    state->nr_resident_free +=
+      zspage_nr_resident_free_in (zspage, class, first, end);
+  if (zspage->holed)
+    fullness_set_holed (&state->lists, pool->zspages.base, idx, class, false);
   state->nr_resident_pages += end - first;
   atomic_fetch_add (&pool->resident_bytes, bytes);
   return 0;
@@ -192,7 +217,7 @@ populate_zspage_locked (struct pool *pool, struct class_state *state,
  */
 static int
 grow_pages_locked (struct pool *pool, struct class_state *state,
-                   zspage_idx idx, unsigned slot)
+                   zspage_idx idx, bool listed, unsigned slot)
 {
   const struct zspage *zspage = pool_zspage (pool, idx);
   const struct size_class *class = &pool->table->classes[zspage->class_idx];
@@ -210,34 +235,32 @@ grow_pages_locked (struct pool *pool, struct class_state *state,
          !(zspage->resident >> end & 1))
     end++;
   if (end > needed &&
-      populate_zspage_locked (pool, state, idx, first, end) == 0)
+      populate_zspage_locked (pool, state, idx, listed, first, end) == 0)
     return 0;
-  return populate_zspage_locked (pool, state, idx, first, needed);
+  return populate_zspage_locked (pool, state, idx, listed, first, needed);
 }
 
-/* A free slot in pages that are resident already, for when no page can be
- * had: of the fullest zspage that has one.
- */
-static unsigned
-find_resident_room_locked (struct pool *pool, unsigned class_idx,
-                           zspage_idx *ret)
+unsigned
+pool_find_resident_free_locked (struct pool *pool, unsigned class_idx,
+                                unsigned *max_looks, zspage_idx *ret)
 {
   struct class_state *state = &pool->classes[class_idx];
   const struct size_class *class = &pool->table->classes[class_idx];
   struct zspage *zspages = pool->zspages.base;
 
   ASSERT_LOCKED (&state->lock);
+  if (state->nr_resident_free == 0)
+    return SLOT_NONE;
   for (int g = FULLNESS_FULL - 1; g >= 0; g--)
-    for (zspage_idx idx = state->lists.head[g]; idx != ZSPAGE_NONE;
-         idx = fullness_next (&state->lists, zspages, idx)) {
+    while (state->lists.head[g] != ZSPAGE_NONE && *max_looks > 0) {
+      --*max_looks;
+      *ret = state->lists.head[g];
       const unsigned slot =
-        zspage_lowest_resident_free (&zspages[idx], class, 0,
+        zspage_lowest_resident_free (&zspages[*ret], class, 0,
                                      class->nr_objects);
-
-      if (slot != SLOT_NONE) {
-        *ret = idx;
+      if (slot != SLOT_NONE)
         return slot;
-      }
+      fullness_set_holed (&state->lists, zspages, *ret, class, true);
     }
   return SLOT_NONE;
 }
@@ -260,6 +283,7 @@ alloc_locked (struct pool *pool, unsigned class_idx, owner_t owner,
   struct zspage *zspages = pool->zspages.base;
   zspage_idx idx = fullness_fullest_with_room (&state->lists);
   const bool is_new = idx == ZSPAGE_NONE;
+  unsigned max_looks = FIND_RESIDENT_LOOKS;
   int r;
 
   ASSERT_LOCKED (&state->lock);
@@ -271,14 +295,15 @@ alloc_locked (struct pool *pool, unsigned class_idx, owner_t owner,
 
   unsigned slot = zspage_lowest_free (&zspages[idx], class);
   if (!zspage_slot_resident (&zspages[idx], class, slot)) {
-    r = grow_pages_locked (pool, state, idx, slot);
+    r = grow_pages_locked (pool, state, idx, !is_new, slot);
     if (r < 0) {
       if (is_new) {
         disown_zspage_locked (pool, state, idx);
         *unused = idx;
         return r;
       }
-      slot = find_resident_room_locked (pool, class_idx, &idx);
+      slot = pool_find_resident_free_locked (pool, class_idx, &max_looks,
+                                             &idx);
       if (slot == SLOT_NONE)
         return r;
     }
@@ -287,10 +312,14 @@ alloc_locked (struct pool *pool, unsigned class_idx, owner_t owner,
   zspage_claim_slot (&zspages[idx], slot);
   zspage_owners (&zspages[idx], class)[slot] = owner;
   state->nr_inuse++;
-  if (is_new)
+  if (is_new) {
     fullness_insert (&state->lists, zspages, idx, class);
-  else
+    state->nr_resident_free += zspage_nr_resident_free (&zspages[idx], class);
+  }
+  else {
     fullness_update (&state->lists, zspages, idx, class);
+    state->nr_resident_free--;
+  }
   *ret = make_loc (idx, slot, class);
   return 0;
 }
@@ -317,18 +346,22 @@ pool_free_slot_locked (struct pool *pool, struct class_state *state,
 {
   struct zspage *zspages = pool->zspages.base;
   struct zspage *zspage = &zspages[idx];
+  const struct size_class *class = &pool->table->classes[zspage->class_idx];
 
   ASSERT_LOCKED (&state->lock);
   zspage_release_slot (zspage, slot);
   state->nr_inuse--;
   if (zspage->isolated)
     return false;               /* the compactor's */
+  state->nr_resident_free++;
   if (zspage->nr_inuse > 0) {
-    fullness_update (&state->lists, zspages, idx,
-                     &pool->table->classes[zspage->class_idx]);
+    if (zspage->holed)
+      fullness_set_holed (&state->lists, zspages, idx, class, false);
+    fullness_update (&state->lists, zspages, idx, class);
     return false;
   }
   fullness_remove (&state->lists, zspages, idx);
+  state->nr_resident_free -= zspage_nr_resident_free (zspage, class);
   state->nr_resident_pages -= zspage_nr_resident (zspage);
   return true;
 }
@@ -408,8 +441,8 @@ pool_iterate (struct pool *pool, unsigned class_idx, pool_object_fn fn,
   struct class_state *state = &pool->classes[class_idx];
 
   LOCK_FOR_SCOPE (&state->lock);
-  for (unsigned g = 0; g < NR_FULLNESS_GROUPS; g++)
-    for (zspage_idx idx = state->lists.head[g]; idx != ZSPAGE_NONE;
+  for (unsigned l = 0; l < NR_FULLNESS_LISTS; l++)
+    for (zspage_idx idx = state->lists.head[l]; idx != ZSPAGE_NONE;
          idx = fullness_next (&state->lists, pool->zspages.base, idx)) {
       const int r = iterate_zspage_locked (pool, idx, fn, opaque);
 

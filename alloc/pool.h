@@ -119,7 +119,7 @@ struct pool_class_stats {
   uint64_t nr_zspages;
   uint64_t resident_bytes;      /* of its zspages' pages */
   uint64_t nr_frees;            /* ever */
-  uint64_t nr_isolated;         /* of nr_zspages: being compacted, in no group */
+  uint64_t nr_isolated;         /* of nr_zspages: sources, in no group */
   uint64_t by_fullness[NR_FULLNESS_GROUPS];     /* zspages */
 };
 

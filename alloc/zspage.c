@@ -78,18 +78,38 @@ zspage_release_slot (struct zspage *zspage, unsigned slot)
     zspage->first_free_word = slot / 64;
 }
 
+/* The slots that touch pages [*first, *end), as [*first, *end). */
+static void
+pages_to_slots (const struct size_class *class, unsigned *first,
+                unsigned *end)
+{
+  *first = size_class_slot (class, *first * PAGE_BYTES);
+  *end = size_class_slot (class, *end * PAGE_BYTES - 1) + 1;
+  if (*end > class->nr_objects)
+    *end = class->nr_objects;
+}
+
+unsigned
+zspage_nr_resident_free_in (const struct zspage *zspage,
+                            const struct size_class *class, unsigned first,
+                            unsigned end)
+{
+  unsigned nr = 0;
+
+  pages_to_slots (class, &first, &end);
+  for (unsigned slot = first; slot < end; slot++)
+    nr += !zspage_slot_inuse (zspage, slot) &&
+      zspage_slot_resident (zspage, class, slot);
+  return nr;
+}
+
 unsigned
 zspage_nr_resident_free (const struct zspage *zspage,
                          const struct size_class *class)
 {
-  unsigned nr = 0;
-
   if (zspage->resident == UINT64_MAX)
     return class->nr_objects - zspage->nr_inuse;
-  for (unsigned slot = 0; slot < class->nr_objects; slot++)
-    nr += !zspage_slot_inuse (zspage, slot) &&
-      zspage_slot_resident (zspage, class, slot);
-  return nr;
+  return zspage_nr_resident_free_in (zspage, class, 0, ZSPAGE_PAGES);
 }
 
 /* Is any of the slots [first, end) in use? */
@@ -116,12 +136,9 @@ zspage_free_pages (const struct zspage *zspage,
   uint64_t pages = 0;
 
   for (unsigned page = 0; page < ZSPAGE_PAGES; page++) {
-    const unsigned first = size_class_slot (class, page * PAGE_BYTES);
-    unsigned end =
-      size_class_slot (class, page * PAGE_BYTES + PAGE_BYTES - 1) + 1;
+    unsigned first = page, end = page + 1;
 
-    if (end > class->nr_objects)
-      end = class->nr_objects;
+    pages_to_slots (class, &first, &end);
     if (first >= end || !any_inuse (zspage, first, end))
       pages |= UINT64_C (1) << page;
   }

@@ -17,6 +17,7 @@
  *     no free slot below word first_free_word of the bits
  *     group == fullness_group (nr_inuse, nr_objects), but for a source,
  *     which is in no list
+ *     holed: no free slot lies in resident pages
  * A zspage that belongs to no class is in one of the pool's two lists of
  * free ones.
  * Guard of all fields: its class's lock; for a free one, the pool's.
@@ -45,7 +46,9 @@ struct zspage {
   uint16_t nr_inuse;
   uint16_t first_free_word;
   uint8_t group;
-  bool isolated;                /* a source of compaction: in no list */
+  bool isolated : 1;            /* a source of compaction: in no list */
+  bool holed : 1;               /* in the list of those without a free slot in
+                                   resident pages; see fullness.h */
 };
 static_assert (sizeof (struct zspage) == 32, "two to a cache line");
 static_assert (MAX_OBJECTS_PER_ZSPAGE < UINT16_MAX, "nr_inuse fits");
@@ -73,9 +76,13 @@ extern unsigned zspage_highest_inuse (const struct zspage *zspage,
 extern void zspage_claim_slot (struct zspage *zspage, unsigned slot);
 extern void zspage_release_slot (struct zspage *zspage, unsigned slot);
 
-/* Free slots in resident pages. */
+/* Free slots in resident pages; and of those that touch pages [first, end).
+ */
 extern unsigned zspage_nr_resident_free (const struct zspage *zspage,
                                          const struct size_class *class);
+extern unsigned zspage_nr_resident_free_in (const struct zspage *zspage,
+                                            const struct size_class *class,
+                                            unsigned first, unsigned end);
 /* Resident pages that no slot in use touches. */
 extern uint64_t zspage_free_pages (const struct zspage *zspage,
                                    const struct size_class *class);

@@ -200,11 +200,10 @@ begin_class (struct compactor *compactor, unsigned class_idx)
   compactor->class_idx = class_idx;
   compactor->object_bytes = class.object_bytes;
   compactor->nr_sources = class.nr_zspages;
-  compactor->nr_looks = 0;
-  for (unsigned g = NR_FULLNESS_GROUPS / 2; g < NR_FULLNESS_GROUPS - 1; g++)
-    compactor->nr_looks += class.by_fullness[g];
-  compactor->phase = compactor->goal.thorough && compactor->nr_looks > 0
-    ? COMPACT_IN_PLACE : COMPACT_EVACUATE;
+  memcpy (compactor->nr_looks, class.by_fullness,
+          sizeof compactor->nr_looks);
+  compactor->phase = compactor->goal.thorough ? COMPACT_IN_PLACE
+    : COMPACT_EVACUATE;
 }
 
 static void
@@ -235,24 +234,31 @@ end_class (struct compactor *compactor)
   compactor->phase = COMPACT_CHOOSE;
 }
 
+/* The groups of zspages at least half full, one after the other. */
 static void
 step_in_place (struct compactor *compactor)
 {
-  const unsigned max = compactor->nr_looks < LOOKS_A_STEP
-    ? compactor->nr_looks : LOOKS_A_STEP;
-  unsigned left = max;
+  unsigned group = NR_FULLNESS_GROUPS / 2, max, left;
   struct pool_source source;
 
+  while (group < NR_FULLNESS_GROUPS - 1 && compactor->nr_looks[group] == 0)
+    group++;
+  if (group == NR_FULLNESS_GROUPS - 1) {
+    compactor->phase = COMPACT_EVACUATE;
+    return;
+  }
+  max = compactor->nr_looks[group] < LOOKS_A_STEP
+    ? compactor->nr_looks[group] : LOOKS_A_STEP;
+  left = max;
   if (pool_isolate_with_free_run (compactor->pool, compactor->class_idx,
-                                  COMPACT_IN_PLACE_PAGES, &left, &source)) {
+                                  group, COMPACT_IN_PLACE_PAGES, &left,
+                                  &source)) {
     finish_source (compactor, &source, COMPACT_IN_PLACE_PAGES);
-    compactor->nr_looks -= max - left;
+    compactor->nr_looks[group] -= max - left;
   }
   else
     /* With looks to spare it has no more zspages to look at. */
-    compactor->nr_looks = left > 0 ? 0 : compactor->nr_looks - max;
-  if (compactor->nr_looks == 0)
-    compactor->phase = COMPACT_EVACUATE;
+    compactor->nr_looks[group] -= left > 0 ? compactor->nr_looks[group] : max;
 }
 
 /* Is anything left to be had of the class, and is it not its last source's
@@ -349,7 +355,7 @@ step_evacuate (struct compactor *compactor)
          migrated.nr_busy);
   compactor->source_skipped += migrated.nr_busy + migrated.nr_in_transit;
   compactor->source_moved += migrated.nr_moved;
-  if (migrated.nr_offered == 0)
+  if (migrated.nr_offered == 0 && !compactor->source.cut_short)
     end_source (compactor);
 }
 
@@ -451,6 +457,7 @@ compactor_make_room (struct compactor *compactor, uint64_t bytes,
   const struct compact_goal goal = {
     .class_idx = -1, .thorough = true, .until_returned = bytes
   };
+  bool out_of_time;
 
   LOCK_FOR_SCOPE (&compactor->lock);
   if (compactor_returned (compactor) != seen)
@@ -465,9 +472,12 @@ compactor_make_room (struct compactor *compactor, uint64_t bytes,
       compactor_returned (compactor) == seen) {
     compactor_begin (compactor, &goal);
     step_for_room (compactor, seen + bytes, now_ns + max_ns);
+    out_of_time = compactor->phase != COMPACT_NOT_RUNNING;
     compactor_end (compactor);
   }
-  if (compactor_returned (compactor) != seen)
+  else
+    out_of_time = compactor->phase != COMPACT_NOT_RUNNING;
+  if (out_of_time || compactor_returned (compactor) != seen)
     return true;
   compactor->no_room_until_ns = compactor->now_ns () + COMPACT_NO_ROOM_NS;
   compactor->no_room_reclaimable = compactor_reclaimable (compactor);

@@ -125,7 +125,8 @@ struct compactor {
   unsigned nr_passes;
   unsigned class_idx;           /* being worked on */
   uint32_t object_bytes;        /* of that class */
-  uint64_t nr_looks;            /* left for COMPACT_IN_PLACE */
+  /* COMPACT_IN_PLACE: looks left, by fullness group. */
+  uint64_t nr_looks[NR_FULLNESS_GROUPS];
   uint64_t nr_sources;          /* left for COMPACT_EVACUATE */
   bool has_source, source_packs;
   unsigned source_skipped;      /* objects of it that could not be moved */
@@ -165,8 +166,9 @@ extern void compactor_run (struct compactor *compactor,
 /* A writer has met the limit and holds no lock but, perhaps, a context:
  * make room for about `bytes`.  True: something was returned since `seen`
  * (compactor_returned, from before the writer tried), by this call or by
- * somebody else: try again.  False: there is nothing to be had now.  Takes
- * the lock; bounded by about `max_ns` of work, and what others do before it.
+ * somebody else, or its time was up before it had looked everywhere: try
+ * again.  False: there is nothing to be had now.  Takes the lock; bounded by
+ * about `max_ns` of work, and what others do before it.
  */
 extern uint64_t compactor_returned (struct compactor *compactor);
 extern bool compactor_make_room (struct compactor *compactor, uint64_t bytes,

@@ -463,8 +463,9 @@ step_request (struct compact_worker *worker, uint64_t now_ns, bool contended)
   struct compact_report report;
   bool more, ours, all;
 
+  /* No longer than a tick: spare zspages are purged meanwhile. */
   if (budget_wait (worker, now_ns) > 0)
-    return budget_wait (worker, now_ns);
+    return min_u64 (budget_wait (worker, now_ns), POLICY_TICK_NS);
 
   lock_acquire (&compactor->lock);
   more = step_run_locked (worker, now_ns);
@@ -479,7 +480,8 @@ step_request (struct compact_worker *worker, uint64_t now_ns, bool contended)
     repeat_request (worker);
   if (!more)
     return 0;
-  return contended ? WORKER_PAUSE_NS : budget_wait (worker, now_ns);
+  return contended ? WORKER_PAUSE_NS
+    : min_u64 (budget_wait (worker, now_ns), POLICY_TICK_NS);
 }
 
 /* Where there is no thread: by whoever asks. */
@@ -555,8 +557,12 @@ uint64_t
 compact_worker_step (struct compact_worker *worker, uint64_t now_ns,
                      bool contended)
 {
-  if (begin_request (worker, now_ns))
+  if (begin_request (worker, now_ns)) {
+    /* Purging copies nothing: no budget holds it. */
+    if (budget_wait (worker, now_ns) > 0 && purge_spare (worker))
+      return 0;
     return step_request (worker, now_ns, contended);
+  }
   if (look_is_due (worker, now_ns))
     look (worker, now_ns);
   if (purge_spare (worker))

@@ -71,13 +71,15 @@ block_publish (struct store *store, struct group_stripe *stripe,
 void
 block_drop (struct store *store, entry_t entry)
 {
-  if (entry_kind (entry) == ENTRY_OBJECT)
-    pool_free (store->pool, entry_loc (entry));
+  if (entry_kind (entry) != ENTRY_OBJECT)
+    return;
+  pool_free (store->pool, entry_loc (entry));
+  compact_worker_poke (&store->worker);
 }
 
-int
-block_overwrite_slot (struct store *store, struct group_stripe *stripe,
-                      uint64_t blkno, const struct prepared *prepared)
+static int
+overwrite_slot (struct store *store, struct group_stripe *stripe,
+                uint64_t blkno, const struct prepared *prepared)
 {
   const struct payload *payload = &prepared->payload;
   const entry_t old = block_table_load (&store->table, blkno);
@@ -104,6 +106,24 @@ block_overwrite_slot (struct store *store, struct group_stripe *stripe,
   group_account (stripe, old, new);
   group_count (stripe, COUNT_IN_PLACE_WRITES, 1);
   return 0;
+}
+
+int
+block_store_in_place (struct store *store, struct group_stripe *stripe,
+                      uint64_t blkno, const struct prepared *prepared,
+                      entry_t *old)
+{
+  int r;
+
+  if (entry_kind (prepared->entry) == ENTRY_SAME) {
+    r = block_publish (store, stripe, blkno, prepared->entry, old);
+    if (r == 0)
+      return 0;
+  }
+  else
+    r = overwrite_slot (store, stripe, blkno, prepared);
+  *old = entry_hole ();
+  return r;
 }
 
 static int
@@ -201,7 +221,7 @@ modify_locked (struct store *store, struct group_stripe *stripe,
 
   block_prepare (context, 0, block, &prepared);
   if (in_place)
-    r = block_overwrite_slot (store, stripe, part->blkno, &prepared);
+    r = block_store_in_place (store, stripe, part->blkno, &prepared, drop);
   else {
     r = block_place (store, part->blkno, &prepared);
     if (r == 0) {
@@ -227,7 +247,6 @@ modify (struct store *store, struct context *context,
   r = modify_locked (store, stripe, context, part, in_place, &drop);
   lock_release (&stripe->lock);
   block_drop (store, drop);
-  note_freed (store);
   return r;
 }
 

@@ -15,7 +15,7 @@
  * owner is set, but the owner's entry does not point at it, and so the
  * compactor leaves it alone.
  *
- * Where there is no room for an object, block_overwrite_slot stores it in
+ * Where there is no room for an object, block_store_in_place stores it in
  * the slot that the block already has.
  */
 
@@ -44,16 +44,20 @@ extern int block_place (struct store *store, uint64_t blkno,
 extern int block_publish (struct store *store, struct group_stripe *stripe,
                           uint64_t blkno, entry_t new, entry_t *old);
 
-/* Free the object of an entry that is no longer, or never was, published. */
+/* Free the object of an entry that is no longer, or never was, published, and
+ * let the worker know.
+ */
 extern void block_drop (struct store *store, entry_t entry);
 
-/* Group lock held: put a prepared payload into the slot that the block
- * already has, by way of the bounce slot, never torn.  -ENOSPC: it has
- * none, or one that is too small; nothing has changed.
+/* Group lock held: store it without any more room.  A payload goes into the
+ * slot that the block already has, by way of the bounce slot, never torn; SAME
+ * needs none where the block is no HOLE.  *old is what block_drop is to be
+ * called with.  -ENOSPC: neither is so; nothing has changed.
  */
-extern int block_overwrite_slot (struct store *store,
+extern int block_store_in_place (struct store *store,
                                  struct group_stripe *stripe, uint64_t blkno,
-                                 const struct prepared *prepared);
+                                 const struct prepared *prepared,
+                                 entry_t *old);
 
 /* Group lock held: the block's content, BLOCK_BYTES.  -EIO: damaged.
  * `context` may be NULL; -EAGAIN: this block needs one.

@@ -119,7 +119,6 @@ publish_group (struct store *store, uint64_t blkno, unsigned n,
   lock_release (&stripe->lock);
   for (unsigned i = 0; i < n; i++)
     block_drop (store, drop[i]);
-  note_freed (store);
   *ret = r;
   return nr_published;
 }
@@ -144,10 +143,14 @@ write_at_limit (struct store *store, uint64_t blkno, const char *data)
   } while (r == -ENOSPC && room_make (store, &room));
 
   if (r == -ENOSPC || r == -ENOMEM) {
-    LOCK_FOR_SCOPE (&stripe->lock);
+    entry_t drop;
 
-    if (block_overwrite_slot (store, stripe, blkno, &prepared) == 0)
+    lock_acquire (&stripe->lock);
+    if (block_store_in_place (store, stripe, blkno, &prepared, &drop) == 0)
       r = 0;
+    lock_release (&stripe->lock);
+    if (r == 0)
+      block_drop (store, drop);
   }
   return_context (store, context);
   return r;
@@ -213,15 +216,14 @@ replace_group (struct store *store, uint64_t first, uint64_t end,
   }
   lock_release (&stripe->lock);
   for (unsigned i = 0; i < n; i++)
-    if (entry_kind (drop[i]) == ENTRY_OBJECT) {
+    if (entry_kind (drop[i]) == ENTRY_OBJECT)
       discarded_bytes += entry_payload_bytes (drop[i]);
-      block_drop (store, drop[i]);
-    }
-  if (discarded_bytes > 0) {
+  /* Before the worker can see what was freed. */
+  if (discarded_bytes > 0)
     atomic_fetch_add_explicit (&store->discarded_bytes, discarded_bytes,
                                memory_order_relaxed);
-    note_freed (store);
-  }
+  for (unsigned i = 0; i < n; i++)
+    block_drop (store, drop[i]);
   return r;
 }
 

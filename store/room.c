@@ -23,22 +23,49 @@ bytes_to_ask (struct store *store)
   return ROOM_BYTES + (held > limit ? held - limit : 0);
 }
 
+/* Spare zspages are in nobody's use. */
+static bool
+purge_spare (struct store *store, uint64_t bytes)
+{
+  uint64_t purged = 0, n;
+
+  do {
+    n = pool_purge_one_spare (store->pool, 0);
+    purged += n;
+  } while (n > 0 && purged < bytes);
+  return purged > 0;
+}
+
+/* Has anybody given back anything since the last try? */
+static bool
+look_again (struct store *store, struct room *room)
+{
+  const struct room now = room_begin (store);
+  const bool changed = now.seen != room->seen
+    || now.nr_purges != room->nr_purges;
+
+  room->seen = now.seen;
+  room->nr_purges = now.nr_purges;
+  return changed;
+}
+
 bool
 room_make (struct store *store, struct room *room)
 {
-  const uint64_t seen = room->seen;
+  const uint64_t bytes = bytes_to_ask (store);
+  bool made, changed;
 
-  if (store->compact_manual || room->nr_tries == ROOM_MAX_TRIES)
+  if (room->nr_tries == ROOM_MAX_TRIES)
     return false;
   if (room->nr_tries++ == 0)
     atomic_fetch_add_explicit (&store->nr_waited_writes, 1,
                                memory_order_relaxed);
-  room->seen = compactor_returned (&store->compactor);
-  if (room->seen != seen)
+  if (look_again (store, room) || purge_spare (store, bytes))
     return true;
-  if (!compactor_make_room (&store->compactor, bytes_to_ask (store), seen,
-                            ROOM_MAX_NS / ROOM_MAX_TRIES))
+  if (store->compact_manual)
     return false;
-  room->seen = compactor_returned (&store->compactor);
-  return true;
+  made = compactor_make_room (&store->compactor, bytes, room->seen,
+                              ROOM_MAX_NS / ROOM_MAX_TRIES);
+  changed = look_again (store, room);
+  return made || changed;
 }

@@ -23,14 +23,18 @@
 #define ROOM_MAX_TRIES 16
 
 struct room {
-  uint64_t seen;                /* compactor_returned before the last try */
+  /* Before the last try: compactor_returned, and purges by anybody. */
+  uint64_t seen, nr_purges;
   unsigned nr_tries;
 };
 
 static inline struct room
 room_begin (struct store *store)
 {
-  return (struct room) { .seen = compactor_returned (&store->compactor) };
+  return (struct room) {
+    .seen = compactor_returned (&store->compactor),
+    .nr_purges = atomic_load (&store->pages.nr_purges),
+  };
 }
 
 /* True: try again. */

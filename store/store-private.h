@@ -58,13 +58,6 @@ stripe_of (struct store *store, uint64_t blkno)
 extern int store_init_compaction (struct store *store);
 extern void store_end_compaction (struct store *store);
 
-/* Objects have been freed: the worker may want to know. */
-static inline void
-note_freed (struct store *store)
-{
-  compact_worker_poke (&store->worker);
-}
-
 /* A context.  To be called before a group lock is taken. */
 static inline struct context *
 borrow_context (struct store *store)

@@ -2,8 +2,9 @@
  * Copyright The zmem authors
  * SPDX-License-Identifier: BSD-3-Clause
  *
- * Compaction and the block store together, where they meet: a block that is
- * read for ever, a limit that is lowered, a partial write at the limit.  What
+ * Compaction and the block store together, where they meet: blocks that are
+ * read for ever, a limit that is lowered, partial writes at the limit, who
+ * wakes the worker.  What
  * compaction guarantees is in test-guarantees.c.
  */
 
@@ -16,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "block.h"
 #include "compactor.h"
 #include "probe.h"
 #include "store-fixture.h"
@@ -220,6 +222,66 @@ START_TEST (test_partial_write_at_the_limit)
 }
 END_TEST
 
+/* A block of which a part is written may have become same-filled, by somebody
+ * else, between a first try and the last one, which goes in place.
+ */
+START_TEST (test_same_filled_in_place)
+{
+  const entry_t same = entry_same (0x01020304);
+  struct prepared prepared = { .entry = same };
+  struct group_stripe *stripe;
+  uint8_t block[TEST_BLOCK_BYTES];
+  entry_t old;
+
+  rng_init (&rng, test_seed (), 30);
+  memset (&prepared.payload, 0xff, sizeof prepared.payload);
+  disk = disk_open (MIB, PAGES_NO_LIMIT, "lz4");
+  make_text_block (&rng, 50, block);
+  disk_write (&disk, block, sizeof block, 0);
+  stripe = stripe_of (disk.store, 0);
+
+  lock_acquire (&stripe->lock);
+  ck_assert_int_eq (block_store_in_place (disk.store, stripe, 0, &prepared,
+                                          &old), 0);
+  lock_release (&stripe->lock);
+  ck_assert_int_eq (entry_kind (old), ENTRY_OBJECT);
+  block_drop (disk.store, old);
+  ck_assert (block_table_load (&disk.store->table, 0) == same);
+
+  for (size_t i = 0; i < sizeof block; i += 4)
+    memcpy (block + i, "\4\3\2\1", 4);
+  memcpy (disk.shadow, block, sizeof block);
+  disk_check_all (&disk);
+  disk_close (&disk);
+}
+END_TEST
+
+/* Writing what is new frees nothing, and does not wake the worker. */
+START_TEST (test_fresh_writes_let_it_sleep)
+{
+  _Atomic bool *asleep;
+  uint8_t block[TEST_BLOCK_BYTES];
+
+  rng_init (&rng, test_seed (), 40);
+  disk = disk_open (MIB, PAGES_NO_LIMIT, "lz4");
+  asleep = &disk.store->worker.asleep;
+  atomic_store (asleep, true);          /* there is no thread */
+  for (uint64_t blkno = 0; blkno < disk.nr_blocks; blkno++) {
+    make_text_block (&rng, (unsigned) rng_below (&rng, 100), block);
+    disk_write (&disk, block, sizeof block, blkno * sizeof block);
+  }
+  ck_assert (atomic_load (asleep));
+  if (_i == 0)
+    disk_trim (&disk, TEST_BLOCK_BYTES, 0);
+  else if (_i == 1)
+    disk_write (&disk, block, sizeof block, 0);
+  else
+    disk_write (&disk, block, 100, 50);
+  ck_assert (!atomic_load (asleep));
+  disk_close (&disk);
+}
+END_TEST
+
 static Suite *
 make_suite (void)
 {
@@ -230,6 +292,8 @@ make_suite (void)
   tcase_add_loop_test (tcase, test_readers_for_ever, 0, 2);
   tcase_add_loop_test (tcase, test_limit_lowered, 0, 2);
   tcase_add_test (tcase, test_partial_write_at_the_limit);
+  tcase_add_test (tcase, test_same_filled_in_place);
+  tcase_add_loop_test (tcase, test_fresh_writes_let_it_sleep, 0, 3);
   suite_add_tcase (suite, tcase);
   return suite;
 }
