@@ -4,8 +4,7 @@
  *
  * Compaction and the block store together, where they meet: blocks that are
  * read for ever, a limit that is lowered, partial writes at the limit, who
- * wakes the worker.  What
- * compaction guarantees is in test-guarantees.c.
+ * wakes the worker.  What compaction guarantees is in test-guarantees.c.
  */
 
 #include <config.h>
