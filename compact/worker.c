@@ -2,7 +2,8 @@
  * Copyright The zmem authors
  * SPDX-License-Identifier: BSD-3-Clause
  *
- * The thread that compacts by itself; see worker.h.
+ * What the worker does in a step; see worker.h.  The thread that makes them
+ * is in worker-thread.c.
  *
  *     step:  a request        begin it, or a slice of it
  *            else             look, if it is time; purge spare zspages; a
@@ -12,120 +13,21 @@
  * follows.  A free takes its class's lock, and so does the look, after it
  * has set `asleep`.  So the look sees the free, or the free comes after the
  * look in the order of that lock, and whoever freed sees `asleep` and pokes.
- *
- * Between slices the thread lets go of the processor for a moment, always:
- * the compactor's lock is not a fair one, and a writer that waits for it
- * needs longer to wake up than this thread needs to take it again.
  */
 
 #include <config.h>
 
-#include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <sys/prctl.h>
-#include <time.h>
-#include <unistd.h>
 
-#include "service-thread.h"
-#include "worker.h"
+#include "worker-private.h"
 
-#define NS_PER_S UINT64_C (1000000000)
-#define NEVER UINT64_MAX
-
-/* Emptied zspages that wait for the worker, 256 MiB: writers and trims leave
- * it so many before they purge themselves.
- */
-#define WORKER_SPARE_MAX 1024
 /* To purge in one go, about half a slice. */
 #define PURGE_ZSPAGES 8
-/* A slice that took so much longer by the clock than of the processor was
- * interrupted by somebody.
- */
-#define CONTENDED_NS (50 * UINT64_C (1000))
-#define BREATH_NS (20 * UINT64_C (1000))
-
-/* Tell of 150 ms in 2 s in which some task waited for memory. */
-static const char pressure_trigger[] = "some 150000 2000000";
 
 static uint64_t
 min_u64 (uint64_t a, uint64_t b)
 {
   return a < b ? a : b;
-}
-
-/* A descriptor, or -1: then the system tells nothing. */
-static int
-open_pressure (const char *path)
-{
-  int fd;
-
-  if (path == NULL)
-    return -1;
-  fd = open (path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
-  if (fd == -1)
-    return -1;
-  if (write (fd, pressure_trigger, sizeof pressure_trigger)
-      != (ssize_t) sizeof pressure_trigger) {
-    close (fd);
-    return -1;
-  }
-  return fd;
-}
-
-int
-compact_worker_init (struct compact_worker *worker,
-                     struct compactor *compactor,
-                     const struct worker_settings *settings,
-                     void (*facts) (void *opaque, struct worker_facts *ret),
-                     void *opaque)
-{
-  memset (worker, 0, sizeof *worker);
-  worker->pressure_fd = -1;
-  worker->event_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (worker->event_fd == -1)
-    return -errno;
-  worker->pressure_fd = open_pressure (settings->pressure_path);
-  worker->compactor = compactor;
-  worker->facts = facts;
-  worker->opaque = opaque;
-  worker->settings = *settings;
-  worker->settings.pressure_path = NULL;        /* was borrowed */
-  worker->next_class_idx = -1;
-  lock_init (&worker->request_lock, LOCK_LEAF);
-  return 0;
-}
-
-void
-compact_worker_destroy (struct compact_worker *worker)
-{
-  compact_worker_stop (worker);
-  lock_destroy (&worker->request_lock);
-  close (worker->event_fd);
-  if (worker->pressure_fd != -1)
-    close (worker->pressure_fd);
-}
-
-/* Make poll return, now or when it is next called. */
-static void
-ring (struct compact_worker *worker)
-{
-  const uint64_t one = 1;
-  ssize_t r;
-
-  do
-    r = write (worker->event_fd, &one, sizeof one);
-  while (r == -1 && errno == EINTR);
-  /* EAGAIN: it has been rung 2^64 times, and is heard. */
-}
-
-void
-compact_worker_wake (struct compact_worker *worker)
-{
-  if (atomic_exchange (&worker->asleep, false))
-    ring (worker);
 }
 
 /*--------------------------------------------------------------------*/
@@ -180,8 +82,8 @@ budget_wait (const struct compact_worker *worker, uint64_t now_ns)
   return worker->budget_ns > now_ns ? worker->budget_ns - now_ns : 0;
 }
 
-static void
-look_at (struct compact_worker *worker, uint64_t now_ns)
+void
+compact_worker_look_at (struct compact_worker *worker, uint64_t now_ns)
 {
   atomic_store (&worker->asleep, false);
   worker->next_look_ns = now_ns;
@@ -236,7 +138,7 @@ finish_decided_run (struct compact_worker *worker, uint64_t now_ns)
   policy_run_ended (&worker->policy, now_ns, &worker->decision,
                     take_returned (worker));
   worker->running = false;
-  look_at (worker, now_ns);
+  compact_worker_look_at (worker, now_ns);
 }
 
 static uint64_t
@@ -411,7 +313,7 @@ begin_request (struct compact_worker *worker, uint64_t now_ns)
   }
   goal = request_goal (class_idx);
   begin_run (worker, &goal);
-  look_at (worker, now_ns);
+  compact_worker_look_at (worker, now_ns);
   return true;
 }
 
@@ -426,7 +328,7 @@ finish_request (struct compact_worker *worker, uint64_t now_ns, bool all,
   };
 
   policy_run_ended (&worker->policy, now_ns, &done, take_returned (worker));
-  look_at (worker, now_ns);
+  compact_worker_look_at (worker, now_ns);
   LOCK_FOR_SCOPE (&worker->request_lock);
   worker->report = *report;
   worker->ticket_finished = worker->ticket_begun;
@@ -515,7 +417,7 @@ compact_worker_request (struct compact_worker *worker, int class_idx)
   lock_release (&worker->request_lock);
 
   if (started)
-    ring (worker);
+    compact_worker_ring (worker);
   else
     run_request (worker, ticket, class_idx);
   return ticket;
@@ -572,94 +474,8 @@ compact_worker_step (struct compact_worker *worker, uint64_t now_ns,
   return until_next_look (worker, now_ns);
 }
 
-static void
-wait_for_news (struct compact_worker *worker, uint64_t wait_ns)
-{
-  const struct timespec timeout = {
-    .tv_sec = (time_t) (wait_ns / NS_PER_S),
-    .tv_nsec = (long) (wait_ns % NS_PER_S),
-  };
-  struct pollfd fds[] = {
-    { .fd = worker->event_fd, .events = POLLIN },
-    { .fd = worker->pressure_fd, .events = POLLPRI },
-  };
-  uint64_t rung;
-
-  if (ppoll (fds, 2, wait_ns == NEVER ? NULL : &timeout, NULL) <= 0)
-    return;
-  if (fds[0].revents != 0)
-    while (read (worker->event_fd, &rung, sizeof rung) == -1
-           && errno == EINTR)
-      ;
-  if ((fds[1].revents & (POLLERR | POLLHUP | POLLNVAL)) != 0) {
-    close (worker->pressure_fd);        /* its cgroup has gone */
-    worker->pressure_fd = -1;
-  }
-  else if ((fds[1].revents & POLLPRI) != 0)
-    worker->pressure = true;
-}
-
-static uint64_t
-clock_ns (clockid_t clock)
-{
-  struct timespec now;
-
-  clock_gettime (clock, &now);
-  return (uint64_t) now.tv_sec * NS_PER_S + (uint64_t) now.tv_nsec;
-}
-
-/* How long the thread was there, by the clock, without the processor. */
-static uint64_t
-time_without_processor (void)
-{
-  return clock_ns (CLOCK_MONOTONIC) - clock_ns (CLOCK_THREAD_CPUTIME_ID);
-}
-
-static void *
-run_worker (void *opaque)
-{
-  struct compact_worker *worker = opaque;
-  bool contended = false;
-
-  /* What poll may be late by; 50 us otherwise, too much for a breath. */
-  prctl (PR_SET_TIMERSLACK, 1000UL, 0UL, 0UL, 0UL);
-  while (!atomic_load (&worker->stopping)) {
-    const uint64_t before = time_without_processor ();
-    uint64_t wait_ns = compact_worker_step
-      (worker, worker->compactor->now_ns (), contended);
-
-    /* After a pause it is to be found out again. */
-    contended = wait_ns == 0
-      && time_without_processor () - before > CONTENDED_NS;
-    if (wait_ns < BREATH_NS)
-      wait_ns = BREATH_NS;
-    wait_for_news (worker, wait_ns);
-  }
-  return NULL;
-}
-
-int
-compact_worker_start (struct compact_worker *worker)
-{
-  int r;
-
-  atomic_store (&worker->stopping, false);
-  look_at (worker, 0);
-  pool_set_spare_max (worker->compactor->pool, WORKER_SPARE_MAX);
-  r = service_thread_start (&worker->thread, "zmem-compact", run_worker,
-                            worker);
-  if (r < 0) {
-    pool_set_spare_max (worker->compactor->pool, 0);
-    return r;
-  }
-  LOCK_FOR_SCOPE (&worker->request_lock);
-  worker->started = true;
-  return 0;
-}
-
-/* No thread: end what it was at. */
-static void
-end_runs (struct compact_worker *worker)
+void
+compact_worker_end_runs (struct compact_worker *worker)
 {
   struct compactor *compactor = worker->compactor;
 
@@ -676,25 +492,4 @@ end_runs (struct compact_worker *worker)
       worker->report = compactor->report;
   }
   worker->ticket_begun = worker->ticket_finished = worker->ticket_asked;
-}
-
-void
-compact_worker_stop (struct compact_worker *worker)
-{
-  bool started;
-
-  lock_acquire (&worker->request_lock);
-  started = worker->started;
-  worker->started = false;
-  lock_release (&worker->request_lock);
-  if (started) {
-    atomic_store (&worker->stopping, true);
-    ring (worker);
-    pthread_join (worker->thread, NULL);
-  }
-  end_runs (worker);
-  /* Nobody would wait for a poke. */
-  atomic_store (&worker->asleep, false);
-  pool_set_spare_max (worker->compactor->pool, 0);
-  pool_purge_spare (worker->compactor->pool, 0);
 }

@@ -11,6 +11,9 @@
  *                             |||||||:::::....
  *     4,096       12       1  |||||||||:::.
  *
+ * The bands of a small pool stand in two or three columns, so that its
+ * picture is no long strip.
+ *
  * Nearly all of the file is cells: 20 bytes each, in one path for as long as
  * the colour stays the same.  A class's zspages come fullest first, so it has
  * few paths.  Nothing but numbers comes from the server, so nothing needs to
@@ -35,8 +38,7 @@
 
 /* In units of the picture, about pixels. */
 #define MARGIN 16
-#define CELLS_A_ROW 128
-#define CLASS_MAX_CELLS (8 * CELLS_A_ROW)       /* more are no easier read */
+#define CLASS_MAX_CELLS 1024    /* more are no easier read */
 #define CELL_WIDTH 5
 #define CELL_STEP 6
 #define CELL_HEIGHT 16          /* of one whose pages are all resident */
@@ -53,47 +55,122 @@
 #define HEAD_BASE 130
 #define BANDS_TOP 140
 #define TEXT_RISE 4             /* of a cell's text, above its lower edge */
-#define WIDTH (CELLS_LEFT + CELLS_A_ROW * CELL_STEP + MARGIN)
 
-static uint64_t
-count_rows (const struct map_class *class, uint64_t limit)
+/* How bands are laid out, by how many zspages there are; about as wide. */
+static const struct shape {
+  uint64_t max_zspages;
+  unsigned nr_columns, cells_a_row;
+} shapes[] = {
+  { 1500, 3, 24 },
+  { 6000, 2, 56 },
+  { UINT64_MAX, 1, 128 },
+};
+#define WIDTH (CELLS_LEFT + 128 * CELL_STEP + MARGIN)
+
+struct layout {
+  uint64_t limit;               /* cells a class, at most */
+  unsigned nr_columns, cells_a_row;
+  uint64_t bottom;              /* the band that passes it ends its column */
+};
+
+/* A place for a band. */
+struct place {
+  unsigned column;
+  uint64_t top;
+};
+
+static unsigned
+column_width (const struct layout *layout)
 {
-  const uint64_t nr = cells_count (class, cells_share (class, limit));
-
-  return (nr + CELLS_A_ROW - 1) / CELLS_A_ROW;
+  return CELLS_LEFT + layout->cells_a_row * CELL_STEP + MARGIN;
 }
 
 static uint64_t
-picture_height (const struct map *map, uint64_t limit)
+picture_width (const struct layout *layout)
 {
-  uint64_t height = BANDS_TOP + MARGIN;
+  const unsigned width = layout->nr_columns * column_width (layout);
+
+  return width > WIDTH ? width : WIDTH;
+}
+
+static uint64_t
+band_height (const struct layout *layout, const struct map_class *class)
+{
+  const uint64_t nr = cells_count (class,
+                                   cells_share (class, layout->limit));
+
+  return (nr + layout->cells_a_row - 1) / layout->cells_a_row * ROW_STEP
+    + BAND_GAP;
+}
+
+/* Where the band after that of `class`, at `place`, comes. */
+static struct place
+next_place (const struct layout *layout, const struct map_class *class,
+            struct place place)
+{
+  place.top += band_height (layout, class);
+  if (place.top >= layout->bottom && place.column + 1 < layout->nr_columns)
+    place = (struct place) { place.column + 1, BANDS_TOP };
+  return place;
+}
+
+static struct layout
+choose_layout (const struct map *map)
+{
+  const struct shape *shape = shapes;
+  struct layout layout = { .limit = cells_limit (map, MAX_CELLS) };
+  uint64_t height = 0;
   unsigned i;
 
+  if (layout.limit > CLASS_MAX_CELLS)
+    layout.limit = CLASS_MAX_CELLS;
+  while (map_count_zspages (map) > shape->max_zspages)
+    ++shape;
+  layout.nr_columns = shape->nr_columns;
+  layout.cells_a_row = shape->cells_a_row;
   for (i = 0; i < map->nr; ++i)
-    height += count_rows (&map->classes[i], limit) * ROW_STEP + BAND_GAP;
-  return map->nr == 0 ? height + ROW_STEP : height;
+    height += band_height (&layout, &map->classes[i]);
+  layout.bottom = BANDS_TOP + height / layout.nr_columns;
+  return layout;
+}
+
+static uint64_t
+picture_height (const struct map *map, const struct layout *layout)
+{
+  struct place place = { 0, BANDS_TOP };
+  uint64_t bottom = BANDS_TOP + ROW_STEP;
+  unsigned i;
+
+  for (i = 0; i < map->nr; ++i) {
+    const uint64_t end = place.top + band_height (layout, &map->classes[i]);
+
+    if (end > bottom)
+      bottom = end;
+    place = next_place (layout, &map->classes[i], place);
+  }
+  return bottom + MARGIN;
 }
 
 static void
-print_begin (uint64_t height, FILE *out)
+print_begin (uint64_t width, uint64_t height, FILE *out)
 {
   unsigned i;
 
   fprintf (out, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
            "<svg xmlns=\"http://www.w3.org/2000/svg\" role=\"img\""
-           " width=\"%d\" height=\"%" PRIu64 "\""
-           " viewBox=\"0 0 %d %" PRIu64 "\">\n"
+           " width=\"%" PRIu64 "\" height=\"%" PRIu64 "\""
+           " viewBox=\"0 0 %" PRIu64 " %" PRIu64 "\">\n"
            "<title>zmem: zspages by size class and fullness</title>\n"
            "<style>\n"
            "text { font: 12px sans-serif; fill: #222222 }\n"
            ".number { text-anchor: end }\n"
            ".title { font-size: 18px; font-weight: bold }\n"
-           ".strip { fill: #ececec }\n", WIDTH, height, WIDTH, height);
+           ".strip { fill: #ececec }\n", width, height, width, height);
   for (i = 0; i < NR_COLOURS; ++i)
     fprintf (out, ".c%u { fill: %s }\n", i, cells_colours[i]);
   fprintf (out, "</style>\n"
-           "<rect width=\"%d\" height=\"%" PRIu64 "\" fill=\"#ffffff\"/>\n",
-           WIDTH, height);
+           "<rect width=\"%" PRIu64 "\" height=\"%" PRIu64 "\""
+           " fill=\"#ffffff\"/>\n", width, height);
 }
 
 static void
@@ -181,13 +258,14 @@ print_number (uint64_t number, int right, uint64_t base, FILE *out)
 
 /* What a cell would fill were all of its pages resident. */
 static void
-print_strip (uint64_t nr_cells, uint64_t top, FILE *out)
+print_strip (uint64_t nr_cells, unsigned cells_a_row, uint64_t top,
+             FILE *out)
 {
   uint64_t bottom = top + CELL_HEIGHT;
 
   fputs ("<path class=\"strip\" d=\"", out);
   while (nr_cells > 0) {
-    const uint64_t nr = nr_cells < CELLS_A_ROW ? nr_cells : CELLS_A_ROW;
+    const uint64_t nr = nr_cells < cells_a_row ? nr_cells : cells_a_row;
     const uint64_t width = nr * CELL_STEP - (CELL_STEP - CELL_WIDTH);
 
     fprintf (out, "M%d %" PRIu64 "h%" PRIu64 "v-%dh-%" PRIu64 "z",
@@ -199,8 +277,8 @@ print_strip (uint64_t nr_cells, uint64_t top, FILE *out)
 }
 
 static void
-print_cells (const struct map_class *class, uint64_t share, uint64_t top,
-             FILE *out)
+print_cells (const struct map_class *class, uint64_t share,
+             unsigned cells_a_row, uint64_t top, FILE *out)
 {
   const uint64_t nr = cells_count (class, share);
   unsigned colour = NR_COLOURS; /* of the path that is open: none is */
@@ -219,18 +297,18 @@ print_cells (const struct map_class *class, uint64_t share, uint64_t top,
       fprintf (out, "<path class=\"c%u\" d=\"", colour);
     }
     fprintf (out, "M%" PRIu64 " %" PRIu64 "h%dv-%uh-%dz",
-             CELLS_LEFT + i % CELLS_A_ROW * CELL_STEP,
-             top + i / CELLS_A_ROW * ROW_STEP + CELL_HEIGHT, CELL_WIDTH,
+             CELLS_LEFT + i % cells_a_row * CELL_STEP,
+             top + i / cells_a_row * ROW_STEP + CELL_HEIGHT, CELL_WIDTH,
              height, CELL_WIDTH);
   }
   fputs (colour == NR_COLOURS ? "" : "\"/>\n", out);
 }
 
 static void
-print_band (const struct map_class *class, uint64_t limit, uint64_t top,
-            FILE *out)
+print_band (const struct layout *layout, const struct map_class *class,
+            uint64_t top, FILE *out)
 {
-  const uint64_t share = cells_share (class, limit);
+  const uint64_t share = cells_share (class, layout->limit);
   const uint64_t base = top + CELL_HEIGHT - TEXT_RISE;
   char bytes[TEXT_BYTES], objects[TEXT_BYTES];
 
@@ -240,39 +318,59 @@ print_band (const struct map_class *class, uint64_t limit, uint64_t top,
   print_number (class->object_bytes, BYTES_RIGHT, base, out);
   print_number (class->nr_zspages, ZSPAGES_RIGHT, base, out);
   print_number (share, SHARE_RIGHT, base, out);
-  print_strip (cells_count (class, share), top, out);
-  print_cells (class, share, top, out);
+  print_strip (cells_count (class, share), layout->cells_a_row, top, out);
+  print_cells (class, share, layout->cells_a_row, top, out);
   fputs ("</g>\n", out);
 }
 
-/* Of cells a class. */
-static uint64_t
-choose_limit (const struct map *map)
+/* The elements that follow lie in this column, until end_column. */
+static void
+begin_column (const struct layout *layout, unsigned column, FILE *out)
 {
-  const uint64_t limit = cells_limit (map, MAX_CELLS);
+  fprintf (out, "<g transform=\"translate(%u 0)\">\n",
+           column * column_width (layout));
+  print_head (out);
+}
 
-  return limit < CLASS_MAX_CELLS ? limit : CLASS_MAX_CELLS;
+static void
+end_column (FILE *out)
+{
+  fputs ("</g>\n", out);
+}
+
+static void
+print_bands (const struct map *map, const struct layout *layout, FILE *out)
+{
+  struct place place = { 0, BANDS_TOP };
+  unsigned i;
+
+  begin_column (layout, 0, out);
+  for (i = 0; i < map->nr; ++i) {
+    const struct place next = next_place (layout, &map->classes[i], place);
+
+    print_band (layout, &map->classes[i], place.top, out);
+    if (next.column != place.column && i + 1 < map->nr) {
+      end_column (out);
+      begin_column (layout, next.column, out);
+    }
+    place = next;
+  }
+  end_column (out);
 }
 
 void
 svg_print (const struct map *map, const struct values *stats, FILE *out)
 {
-  const uint64_t limit = choose_limit (map);
-  uint64_t top = BANDS_TOP;
-  unsigned i;
+  const struct layout layout = choose_layout (map);
 
-  print_begin (picture_height (map, limit), out);
+  print_begin (picture_width (&layout), picture_height (map, &layout), out);
   print_title (map, stats, out);
   if (map->nr == 0)
     fprintf (out, "<text x=\"%d\" y=\"%d\">no objects are stored</text>\n",
              MARGIN, LEGEND_BASE);
   else {
     print_legend (out);
-    print_head (out);
-  }
-  for (i = 0; i < map->nr; ++i) {
-    print_band (&map->classes[i], limit, top, out);
-    top += count_rows (&map->classes[i], limit) * ROW_STEP + BAND_GAP;
+    print_bands (map, &layout, out);
   }
   fputs ("</svg>\n", out);
 }

@@ -1,0 +1,216 @@
+/* zmem
+ * Copyright The zmem authors
+ * SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The worker's thread: it makes the steps of worker.c, and in between waits
+ * in poll, for the time that the step asked for, for whoever wakes it, and
+ * for the system's memory pressure.
+ *
+ * Between slices the thread lets go of the processor for a moment, always:
+ * the compactor's lock is not a fair one, and a writer that waits for it
+ * needs longer to wake up than this thread needs to take it again.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "service-thread.h"
+#include "worker-private.h"
+
+/* Emptied zspages that wait for the worker, 256 MiB: writers and trims leave
+ * it so many before they purge themselves.
+ */
+#define WORKER_SPARE_MAX 1024
+/* A slice that took so much longer by the clock than of the processor was
+ * interrupted by somebody.
+ */
+#define CONTENDED_NS (50 * UINT64_C (1000))
+#define BREATH_NS (20 * UINT64_C (1000))
+
+/* Tell of 150 ms in 2 s in which some task waited for memory. */
+static const char pressure_trigger[] = "some 150000 2000000";
+
+/* A descriptor, or -1: then the system tells nothing. */
+static int
+open_pressure (const char *path)
+{
+  int fd;
+
+  if (path == NULL)
+    return -1;
+  fd = open (path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+  if (fd == -1)
+    return -1;
+  if (write (fd, pressure_trigger, sizeof pressure_trigger)
+      != (ssize_t) sizeof pressure_trigger) {
+    close (fd);
+    return -1;
+  }
+  return fd;
+}
+
+int
+compact_worker_init (struct compact_worker *worker,
+                     struct compactor *compactor,
+                     const struct worker_settings *settings,
+                     void (*facts) (void *opaque, struct worker_facts *ret),
+                     void *opaque)
+{
+  memset (worker, 0, sizeof *worker);
+  worker->pressure_fd = -1;
+  worker->event_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (worker->event_fd == -1)
+    return -errno;
+  worker->pressure_fd = open_pressure (settings->pressure_path);
+  worker->compactor = compactor;
+  worker->facts = facts;
+  worker->opaque = opaque;
+  worker->settings = *settings;
+  worker->settings.pressure_path = NULL;        /* was borrowed */
+  worker->next_class_idx = -1;
+  lock_init (&worker->request_lock, LOCK_LEAF);
+  return 0;
+}
+
+void
+compact_worker_destroy (struct compact_worker *worker)
+{
+  compact_worker_stop (worker);
+  lock_destroy (&worker->request_lock);
+  close (worker->event_fd);
+  if (worker->pressure_fd != -1)
+    close (worker->pressure_fd);
+}
+
+void
+compact_worker_ring (struct compact_worker *worker)
+{
+  const uint64_t one = 1;
+  ssize_t r;
+
+  do
+    r = write (worker->event_fd, &one, sizeof one);
+  while (r == -1 && errno == EINTR);
+  /* EAGAIN: it has been rung 2^64 times, and is heard. */
+}
+
+void
+compact_worker_wake (struct compact_worker *worker)
+{
+  if (atomic_exchange (&worker->asleep, false))
+    compact_worker_ring (worker);
+}
+
+static void
+wait_for_news (struct compact_worker *worker, uint64_t wait_ns)
+{
+  const struct timespec timeout = {
+    .tv_sec = (time_t) (wait_ns / NS_PER_S),
+    .tv_nsec = (long) (wait_ns % NS_PER_S),
+  };
+  struct pollfd fds[] = {
+    { .fd = worker->event_fd, .events = POLLIN },
+    { .fd = worker->pressure_fd, .events = POLLPRI },
+  };
+  uint64_t rung;
+
+  if (ppoll (fds, 2, wait_ns == NEVER ? NULL : &timeout, NULL) <= 0)
+    return;
+  if (fds[0].revents != 0)
+    while (read (worker->event_fd, &rung, sizeof rung) == -1
+           && errno == EINTR)
+      ;
+  if ((fds[1].revents & (POLLERR | POLLHUP | POLLNVAL)) != 0) {
+    close (worker->pressure_fd);        /* its cgroup has gone */
+    worker->pressure_fd = -1;
+  }
+  else if ((fds[1].revents & POLLPRI) != 0)
+    worker->pressure = true;
+}
+
+static uint64_t
+clock_ns (clockid_t clock)
+{
+  struct timespec now;
+
+  clock_gettime (clock, &now);
+  return (uint64_t) now.tv_sec * NS_PER_S + (uint64_t) now.tv_nsec;
+}
+
+/* How long the thread was there, by the clock, without the processor. */
+static uint64_t
+time_without_processor (void)
+{
+  return clock_ns (CLOCK_MONOTONIC) - clock_ns (CLOCK_THREAD_CPUTIME_ID);
+}
+
+static void *
+run_worker (void *opaque)
+{
+  struct compact_worker *worker = opaque;
+  bool contended = false;
+
+  /* What poll may be late by; 50 us otherwise, too much for a breath. */
+  prctl (PR_SET_TIMERSLACK, 1000UL, 0UL, 0UL, 0UL);
+  while (!atomic_load (&worker->stopping)) {
+    const uint64_t before = time_without_processor ();
+    uint64_t wait_ns = compact_worker_step
+      (worker, worker->compactor->now_ns (), contended);
+
+    /* After a pause it is to be found out again. */
+    contended = wait_ns == 0
+      && time_without_processor () - before > CONTENDED_NS;
+    if (wait_ns < BREATH_NS)
+      wait_ns = BREATH_NS;
+    wait_for_news (worker, wait_ns);
+  }
+  return NULL;
+}
+
+int
+compact_worker_start (struct compact_worker *worker)
+{
+  int r;
+
+  atomic_store (&worker->stopping, false);
+  compact_worker_look_at (worker, 0);
+  pool_set_spare_max (worker->compactor->pool, WORKER_SPARE_MAX);
+  r = service_thread_start (&worker->thread, "zmem-compact", run_worker,
+                            worker);
+  if (r < 0) {
+    pool_set_spare_max (worker->compactor->pool, 0);
+    return r;
+  }
+  LOCK_FOR_SCOPE (&worker->request_lock);
+  worker->started = true;
+  return 0;
+}
+
+void
+compact_worker_stop (struct compact_worker *worker)
+{
+  bool started;
+
+  lock_acquire (&worker->request_lock);
+  started = worker->started;
+  worker->started = false;
+  lock_release (&worker->request_lock);
+  if (started) {
+    atomic_store (&worker->stopping, true);
+    compact_worker_ring (worker);
+    pthread_join (worker->thread, NULL);
+  }
+  compact_worker_end_runs (worker);
+  /* Nobody would wait for a poke. */
+  atomic_store (&worker->asleep, false);
+  pool_set_spare_max (worker->compactor->pool, 0);
+  pool_purge_spare (worker->compactor->pool, 0);
+}
