@@ -25,6 +25,7 @@
 #include "compactor.h"
 #include "frees.h"
 #include "pool-fixture.h"
+#include "situation.h"
 #include "test-util.h"
 
 #define MAX_ITEMS ((size_t) 1 << 17)
@@ -49,21 +50,6 @@ extern unsigned busy_once_in;   /* any object, any time; 0: never */
 extern struct rng busy_rng;
 extern bool alone;              /* no other thread: held cannot grow */
 extern uint64_t held_before;
-
-#define CHECK(condition)                                                \
-  ck_assert_msg (condition, "%s: not so: %s", situation, #condition)
-#define CHECK_LE(a, b)                                                  \
-  do {                                                                  \
-    const uint64_t a_ = (a), b_ = (b);                                  \
-    ck_assert_msg (a_ <= b_, "%s: %s = %" PRIu64 " > %s = %" PRIu64,    \
-                   situation, #a, a_, #b, b_);                          \
-  } while (0)
-#define CHECK_EQ(a, b)                                                  \
-  do {                                                                  \
-    const uint64_t a_ = (a), b_ = (b);                                  \
-    ck_assert_msg (a_ == b_, "%s: %s = %" PRIu64 ", %s = %" PRIu64,     \
-                   situation, #a, a_, #b, b_);                          \
-  } while (0)
 
 /*--------------------------------------------------------------------*/
 /* The world: a pool, a compactor, items. */

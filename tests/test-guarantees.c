@@ -30,24 +30,10 @@
 #include "compactor.h"
 #include "frees.h"
 #include "probe.h"
+#include "situation.h"
 #include "store-fixture.h"
 #include "store-private.h"
 #include "test-util.h"
-
-#define CHECK(condition)                                                \
-  ck_assert_msg (condition, "%s: not so: %s", situation, #condition)
-#define CHECK_LE(a, b)                                                  \
-  do {                                                                  \
-    const uint64_t a_ = (a), b_ = (b);                                  \
-    ck_assert_msg (a_ <= b_, "%s: %s = %" PRIu64 " > %s = %" PRIu64,    \
-                   situation, #a, a_, #b, b_);                          \
-  } while (0)
-#define CHECK_EQ(a, b)                                                  \
-  do {                                                                  \
-    const uint64_t a_ = (a), b_ = (b);                                  \
-    ck_assert_msg (a_ == b_, "%s: %s = %" PRIu64 ", %s = %" PRIu64,     \
-                   situation, #a, a_, #b, b_);                          \
-  } while (0)
 
 static struct rng rng;
 static struct disk disk;
