@@ -385,18 +385,6 @@ pool_free (struct pool *pool, zs_loc loc)
     pool_retire_zspage (pool, idx, true);
 }
 
-uint64_t
-pool_nr_frees (struct pool *pool)
-{
-  uint64_t nr = 0;
-
-  for (unsigned i = 0; i < pool->table->nr_classes; i++) {
-    LOCK_FOR_SCOPE (&pool->classes[i].lock);
-    nr += pool->classes[i].nr_frees;
-  }
-  return nr;
-}
-
 size_t
 pool_slot_bytes (const struct pool *pool, zs_loc loc)
 {

@@ -127,9 +127,6 @@ extern unsigned pool_nr_classes (const struct pool *pool);
 extern void pool_class_stats (struct pool *pool, unsigned class_idx,
                               struct pool_class_stats *ret);
 
-/* Objects ever freed, of all classes; takes their locks one at a time. */
-extern uint64_t pool_nr_frees (struct pool *pool);
-
 struct pool_stats {
   uint64_t arena_bytes;         /* resident in the arena */
   uint64_t spare_bytes;         /* of these, in spare zspages */

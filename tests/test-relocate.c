@@ -281,6 +281,72 @@ START_TEST (test_fresh_writes_let_it_sleep)
 }
 END_TEST
 
+/* At the limit the pages of spare zspages are room for whatever needs it: a
+ * page of the table, a side table, an object; also where nothing compacts.
+ */
+START_TEST (test_spare_zspages_are_room)
+{
+  uint8_t block[TEST_BLOCK_BYTES];
+
+  rng_init (&rng, test_seed (), 50 + (uint64_t) _i);
+  disk = disk_open (DISK_BYTES, PAGES_NO_LIMIT, "lz4");
+  pool_set_spare_max (disk.store->pool, 1000);
+  disk.store->compact_manual = _i == 0;
+  fill_disk ();
+  disk_trim (&disk, disk.size, 0);
+  ck_assert_uint_gt (disk_stats (&disk).spare_bytes, MIB);
+  atomic_store (&disk.store->pages.limit, disk_held (&disk));
+
+  memset (block, 7, sizeof block);
+  disk_write (&disk, block, sizeof block, 0);
+  make_text_block (&rng, 50, block);
+  disk_write (&disk, block, sizeof block, disk.size / 2);
+  disk_write (&disk, block, 100, disk.size / 4 + 50);
+  disk_set_codec (&disk, "zstd");
+  disk_check_all (&disk);
+  disk_close (&disk);
+}
+END_TEST
+
+/* Raw blocks: in the first zspages every second one of most goes, in the
+ * others eight in a row.  The holes of those are purged where they are, however
+ * many of the first come before them, and not filled by moving.
+ */
+#define NR_SCATTERED 40
+#define NR_WITH_RUNS 80
+
+START_TEST (test_holes_are_purged_in_place)
+{
+  uint8_t block[TEST_BLOCK_BYTES];
+  const uint64_t nr_blocks = (NR_SCATTERED + NR_WITH_RUNS) * 64 - 1;
+
+  rng_init (&rng, test_seed (), 60);
+  disk = disk_open ((NR_SCATTERED + NR_WITH_RUNS) * 64 * TEST_BLOCK_BYTES,
+                    PAGES_NO_LIMIT, "none");
+  for (uint64_t blkno = 0; blkno < nr_blocks; blkno++) {
+    rng_fill (&rng, block, sizeof block);
+    disk_write (&disk, block, sizeof block, blkno * sizeof block);
+  }
+  for (uint64_t blkno = 0; blkno < nr_blocks; blkno++) {
+    /* The bounce object is the first of the class. */
+    const uint64_t zspage = (blkno + 1) / 64, slot = (blkno + 1) % 64;
+
+    if (zspage < NR_SCATTERED ? slot % 2 == 1 && slot < 56
+        : slot >= 16 && slot < 24)
+      disk_trim (&disk, TEST_BLOCK_BYTES, blkno * TEST_BLOCK_BYTES);
+  }
+  compact ();
+  ck_assert_uint_ge (disk_stats (&disk).compact_returned_bytes,
+                     NR_WITH_RUNS * 8 * TEST_BLOCK_BYTES);
+  /* Of the scattered ones less than half have to go into the others. */
+  ck_assert_uint_le (disk_stats (&disk).compact_moved_objects,
+                     NR_SCATTERED / 2 * 36);
+  ck_assert_uint_le (disk_stats (&disk).reclaimable_bytes, 64 * KIB);
+  disk_check_all (&disk);
+  disk_close (&disk);
+}
+END_TEST
+
 static Suite *
 make_suite (void)
 {
@@ -293,6 +359,8 @@ make_suite (void)
   tcase_add_test (tcase, test_partial_write_at_the_limit);
   tcase_add_test (tcase, test_same_filled_in_place);
   tcase_add_loop_test (tcase, test_fresh_writes_let_it_sleep, 0, 3);
+  tcase_add_loop_test (tcase, test_spare_zspages_are_room, 0, 2);
+  tcase_add_test (tcase, test_holes_are_purged_in_place);
   suite_add_tcase (suite, tcase);
   return suite;
 }
