@@ -309,7 +309,7 @@ readonly enter=$'\e[?1049h' leave=$'\e[?25h\e[?1049l'
 on_terminal () {
   local out=$1
   shift
-  TERM=xterm bounded script -qefc "$ZMEMCTL -s $ctl $*" "$out.typescript" \
+  TERM=xterm bounded script -qefc "exec $ZMEMCTL -s $ctl $*" "$out.typescript" \
       <"$tmp/keys" >"$out"
 }
 has_pictures () { [ "$(grep -c 'per second' "$1")" -ge "$2" ]; }
