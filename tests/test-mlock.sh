@@ -135,6 +135,8 @@ as_nobody () {
     --run 'nbdcopy "$TMPDIR/data" "$uri"'
 }
 random_file "$tmp/open/data" $((4 * M))
+# Whatever the umask.
+chmod 644 "$tmp/open/data"
 check_fails "a low limit is refused" '^nbdkit: error: zmem: mlock=yes: ' \
             as_nobody
 cp "$tmp/check.out" "$tmp/refused.out"
