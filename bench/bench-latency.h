@@ -66,17 +66,21 @@ latency_add_all (struct latency *l, const struct latency *other)
     l->buckets[i] += other->buckets[i];
 }
 
+/* Never above the largest; 0 if there is none. */
 static inline double
 latency_percentile_us (const struct latency *l, double fraction)
 {
   uint64_t left = l->nr * fraction;
 
   for (unsigned i = 0; i < LATENCY_NR_BUCKETS; ++i) {
-    if (left < l->buckets[i])
-      return latency_bucket_ns (i) / 1000;
+    if (left < l->buckets[i]) {
+      const double ns = latency_bucket_ns (i);
+
+      return (ns < l->max_ns ? ns : l->max_ns) / 1e3;
+    }
     left -= l->buckets[i];
   }
-  return 0;
+  return l->max_ns / 1e3;
 }
 
 /* As the rest of a line of text, or as members of a JSON object, their names
@@ -98,7 +102,21 @@ latency_print (const struct latency *l, const char *prefix, bool json)
             l->max_ns / 1e3);
 }
 
-/* The same with its count: of one kind of requests. */
+/* Enough of them to draw the distribution: a member of a JSON object. */
+static inline void
+latency_print_percentiles (const struct latency *l)
+{
+  static const double percents[] = { 1,  5,  10,   25,   50,    75, 90,
+                                     95, 99, 99.5, 99.9, 99.99, 100 };
+
+  printf (", \"percentiles_us\": [");
+  for (unsigned i = 0; i < sizeof percents / sizeof *percents; ++i)
+    printf ("%s[%g, %.1f]", i == 0 ? "" : ", ", percents[i],
+            latency_percentile_us (l, percents[i] / 100));
+  putchar (']');
+}
+
+/* The same as latency_print with its count: of one kind of requests. */
 static inline void
 latency_print_kind (const struct latency *l, const char *kind, bool json)
 {

@@ -14,9 +14,9 @@
 #             again every 0.2 ms, on one connection to the control socket
 #             ("zmemctl compact wait" in a loop leaves it idle mostly)
 #
-#   ZMEM_PLUGIN=.../nbdkit-zmem-plugin.so bench/compact-latency.sh [OPTION]...
+#   bench/compact-latency.sh [OPTION OF THE PLUGIN]...
 #
-# with options of the plugin for all three.  From the environment too:
+# From the environment too, besides what servers.sh takes:
 #
 #   FULL      percents: the range that is used is that much of the corpus and,
 #             after a while of churn, limit= is set so that what each server
@@ -27,7 +27,6 @@
 #   RATE      requests a second, at most: G4 is about a machine that has a
 #             processor to spare, and a load without a bound leaves none on a
 #             small one [0: no bound]
-#   CORPUS, BENCH, ZMEMCTL, LOAD_ARGS: as for compact-memory.sh
 #
 # The three servers of a cell of the table take turns, in an order that turns
 # with the round; all that is printed is a median over the rounds, but for
@@ -70,20 +69,6 @@ churn () {
     echo "$json"
 }
 
-# Until it is killed.
-flat_out () {
-    exec perl -MIO::Socket::UNIX -e '
-        my $socket = IO::Socket::UNIX->new ($ARGV[0]) or die "$ARGV[0]: $!\n";
-        while (1) {
-            print $socket "compact\n";
-            $socket->flush;
-            my $head = <$socket> // die "the server hung up\n";
-            $head =~ /^ok (\d+)$/ or die $head;
-            read $socket, my $body, $1;
-            select undef, undef, undef, 0.0002;
-        }' "$dir/$1.ctl"
-}
-
 start_cell () {
     local server mode held
     for server in "${servers[@]}"; do
@@ -103,19 +88,9 @@ run_server () {
     local server=$1 json before work held limit column
     get_stats "$server"
     before=$(statistic "$server" compact_running_microseconds)
-    if [ "$server" = flat ]; then
-        flat_out flat >"$dir/flat.out" 2>&1 &
-        pid[loop]=$!
-    fi
+    if [ "$server" = flat ]; then start_compacting flat; fi
     json=$(churn "$server" --seconds "$SECONDS_EACH" --rate "$RATE")
-    if [ "$server" = flat ]; then
-        kill -0 "${pid[loop]}" 2>/dev/null || {
-            cat "$dir/flat.out" >&2
-            die "compaction cannot be asked for"
-        }
-        end_process "${pid[loop]}"
-        unset 'pid[loop]'
-    fi
+    if [ "$server" = flat ]; then stop_compacting; fi
     get_stats "$server"
     work=$(statistic "$server" compact_running_microseconds)
     held=$(statistic "$server" held_bytes)

@@ -14,22 +14,14 @@
 #     compacted  after "zmemctl compact wait"; zram: a 1 written to its
 #                "compact"; zstd has none: as it is then
 #
-#   ZMEM_PLUGIN=.../nbdkit-zmem-plugin.so bench/compact-memory.sh [OPTION]...
+#   bench/compact-memory.sh [OPTION OF THE PLUGIN]...
 #
-# with options of the plugin.
+# From the environment too, besides what servers.sh takes:
 #
-# From the environment too:
-#
-#   CORPUS      pages to write; made anew if there is no such file
-#               [/tmp/zmem-corpus.168]
 #   ROUNDS      each with servers started afresh, another half trimmed; what
 #               is printed are medians [1]
 #   OVERWRITES  [5]
 #   SERVERS     of zmem, zstd, zram [all that can be had]
-#   BENCH       folder of corpus and nbd-load (make bench-programs)
-#               [where this script is]
-#   ZMEMCTL     [zmemctl in the folder above BENCH]
-#   LOAD_ARGS   more arguments of nbd-load
 #
 # Held, of a process: RssAnon + RssShmem, less what it had at its start; of
 # zram: its pool (mm_stat, mem_used_total), without its table.  For zmem also
@@ -52,12 +44,7 @@ zmem_args=("$@")
 moments=(fresh rewritten 0.25s 1s compacted)
 
 start_server () {
-    case $1 in
-        zmem) start_zmem zmem "${zmem_args[@]}" ;;
-        zstd) start_nbdkit zstd memory "$DISK" allocator=zstd ;;
-        zram) start_zram ;;
-        *) die "SERVERS: $1 is none of zmem, zstd, zram" ;;
-    esac
+    start_kind "$1" "$1" "${zmem_args[@]}"
 }
 
 do_load () {

@@ -3,218 +3,349 @@
 # Copyright The zmem authors
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# zmem against what people would use in its place: nbdkit's memory plugin,
-# plain (allocator=malloc: the ceiling) and compressed (allocator=zstd).
+# zmem against what people would use in its place, side by side.
 #
-#   ZMEM_PLUGIN=.../nbdkit-zmem-plugin.so bench/compare.sh [zmem options]
+#   bench/compare.sh [--full] [--out DIR]
 #
-# Without ZMEM_PLUGIN only the others are measured.  From the environment too:
+# Servers: zmem with lz4 and with zstd:1; nbdkit's memory plugin with
+# allocator=malloc (no compression: the ceiling), sparse and zstd; the
+# kernel's zram with lz4 behind qemu-nbd, direct I/O (for root, where there is
+# /sys/class/zram-control); nbdkit null (the floor of the protocol) and bare,
+# bare-zstd (bench/bare-plugin.c: the codec and nothing else).
 #
-#   CORPUS    pages to write; made anew if there is no such file
-#             [/tmp/zmem-corpus.168]
-#   ROUNDS    [3]
-#   SECONDS_EACH  of the timed workloads [3]
-#   BENCH     folder of corpus and nbd-load (make bench-programs)
-#             [where this script is]
-#   LOAD_ARGS more arguments of nbd-load, "--connections 4" say
+# What is measured: a table a phase, phases in run_round; for all but null
+# every byte that is read is compared with what was written.  The short run
+# ("make bench") takes less than five minutes, the full one ("make
+# bench-full") an hour: it adds servers, connections 1 to 8, depths 1 to 64,
+# parts of blocks, swap, overwriting while compaction runs, strata.sh and
+# scale.sh.
 #
 # On a shared machine a number means little and a ratio something, if what it
 # compares ran within the same seconds.  So in each round all servers are
-# started afresh, and each workload runs on one after the other, in an order
-# that turns with the round, before the next workload has its turn.  Ratios
-# are taken within a round; all that is printed is a median over the rounds.
-# The processor time of a server, an operation, is the steadiest of the lot.
+# started afresh, and each phase runs on one after the other, in an order that
+# turns with the round, before the next phase has its turn.  Ratios are taken
+# within a round; report.pl prints medians over the rounds, and the spread.
 #
-# Fill and randwrite do a fixed amount of work, once and twice the range, so
-# that the memory held after them can be compared: RssAnon + RssShmem, less
-# what there was at the start, half a second after the last write.
-# (allocator=malloc has its whole disk resident from the start.)
+# Held: of a process RssAnon + RssShmem, less what it had at its start; of
+# zram its pool (mm_stat), without its table.  (allocator=malloc has its whole
+# disk resident from the start.)  Rewriting is a fixed number of writes, so
+# that what is held after it can be compared.
+#
+# DIR [bench-results] gets results.jsonl (what was measured, a line each; its
+# format is at the head of report.pl), summary.json, summary.txt and plots.
 # A server that returned wrong data ends the comparison.
+#
+# From the environment too, besides what servers.sh takes:
+#
+#   ROUNDS        [3; full: 5]
+#   SECONDS_EACH  of the timed phases [0.7; full: 2]
+#   SERVERS       of those above, to choose [all of the run]
+#   PHASES        of those in run_round, to choose [all of the run];
+#                 fill is always done
 
-set -eu -o pipefail
+full=false
+out=bench-results
+command="bench/compare.sh $*"
 
-: "${CORPUS:=/tmp/zmem-corpus.168}" "${ROUNDS:=3}" "${SECONDS_EACH:=3}"
-: "${BENCH:=$(dirname "$0")}" "${LOAD_ARGS:=}" "${ZMEM_PLUGIN:=}"
-DISK=512M
-ZMEM_ARGS=("$@")
+# What servers.sh sets:
+# shellcheck disable=SC2154
+# shellcheck source=bench/servers.sh
+. "$(dirname "$0")/servers.sh"
 
-servers=(malloc zstd)
-if [ -n "$ZMEM_PLUGIN" ]; then servers+=(zmem); fi
-workloads=(fill randread randwrite mixed)
-
-dir=$(mktemp -d /tmp/zmem-compare.XXXXXX)
-declare -A pid before_kib
-results=$dir/results            # round, server, what, value
-
-stop_servers () {
-    local s
-    for s in "${!pid[@]}"; do
-        kill "${pid[$s]}" 2>/dev/null || :
-        wait "${pid[$s]}" 2>/dev/null || :
-    done
-    pid=()
-}
-trap 'stop_servers; rm -rf "$dir"' EXIT
-trap 'exit 1' INT TERM HUP
-
-die () {
-    echo "compare.sh: $*" >&2
-    exit 1
-}
-
-held_kib () {
-    awk '/^Rss(Anon|Shmem):/ { kib += $2 } END { print kib }' \
-        "/proc/${pid[$1]}/status"
-}
-
-cpu_ticks () {
-    awk '{ print $14 + $15 }' "/proc/${pid[$1]}/stat"
-}
-
-start_server () {
-    local server=$1 plugin
-    case $server in
-        malloc|zstd) plugin=(memory "$DISK" "allocator=$server") ;;
-        zmem) plugin=("$ZMEM_PLUGIN" "size=$DISK" "${ZMEM_ARGS[@]}") ;;
+while [ $# -gt 0 ]; do
+    case $1 in
+        --full) full=true ;;
+        --out)
+            [ $# -gt 1 ] || die "--out: a folder must follow"
+            out=$2
+            shift ;;
+        *) die "$1: not one of --full, --out DIR" ;;
     esac
-    rm -f "$dir/$server".*
-    nbdkit -f -P "$dir/$server.pid" -U "$dir/$server.sock" "${plugin[@]}" &
-    pid[$server]=$!
-    for _ in {1..100}; do
-        if [ -s "$dir/$server.pid" ]; then
-            before_kib[$server]=$(held_kib "$server")
-            return
-        fi
-        kill -0 "${pid[$server]}" 2>/dev/null || break
+    shift
+done
+
+main_phases="fill latread latwrite randread randwrite mixed seqread256
+             seqwrite256 trimhalf"
+few_servers="malloc zstd zram zmem"
+if $full; then
+    : "${ROUNDS:=5}" "${SECONDS_EACH:=2}"
+    : "${SERVERS:=null malloc sparse zstd zram bare bare-zstd zmem zmem-zstd}"
+    for n in 1 2 4 8; do shapes+=" randread-c$n randwrite-c$n"; done
+    for n in 1 2 4 8 16 32 64; do shapes+=" randread-d$n randwrite-d$n"; done
+    : "${PHASES:=$main_phases part swap randwrite-compact $shapes fill256}"
+else
+    : "${ROUNDS:=3}" "${SECONDS_EACH:=0.7}"
+    : "${SERVERS:=null malloc zstd zram bare zmem zmem-zstd}"
+    : "${PHASES:=$main_phases}"
+fi
+servers=()
+for server in $SERVERS; do
+    if [ "$server" != zram ] || zram_possible; then servers+=("$server"); fi
+done
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+lines=$out/results.jsonl
+
+#----------------------------------------------------------------------
+# What is going on.
+
+nr_steps=0
+step=0
+
+# show NAME...: what is about to be done.
+show () {
+    step=$((step + 1))
+    [ -t 2 ] || return 0
+    local percent=$((nr_steps > 0 ? 100 * step / nr_steps : 0))
+    local bar=$((percent > 100 ? 30 : percent * 30 / 100))
+    printf '\r\e[K[%-30s] %3d%%  %4d s  %s' "${blanks:0:bar}" \
+           "$((percent > 100 ? 100 : percent))" "$SECONDS" "$*" >&2
+}
+printf -v blanks '%30s' ''
+blanks=${blanks// /#}
+
+show_nothing () {
+    [ -t 2 ] || return 0
+    printf '\r\e[K' >&2
+}
+
+is_asked () { [[ " ${PHASES//$'\n'/ } " == *" $1 "* ]]; }
+is_served () { [[ " ${servers[*]} " == *" $1 "* ]]; }
+
+#----------------------------------------------------------------------
+# Lines of results.
+
+version_of () { "$@" 2>/dev/null | grep -oE '[0-9]+(\.[0-9]+)+' | head -n 1; }
+
+note_run () {
+    local cpu memory zmem codecs
+    cpu=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
+    memory=$(awk '/^MemTotal/ { printf "%.0f", $2 / 1048576 }' /proc/meminfo)
+    zmem=$(nbdkit --dump-plugin "$ZMEM_PLUGIN")
+    codecs=$(sed -n 's/^zmem_\(lz4\|zstd\)_version=/\1 /p' <<<"$zmem")
+    perl -MJSON::PP -e '
+        my %run = (type => "run", @ARGV);
+        $run{rounds} += 0;
+        print JSON::PP->new->canonical->encode (\%run), "\n";
+        ' date "$(date -u +%Y-%m-%d)" command "$command" \
+          machine "$cpu, $(nproc) processors, $memory GiB" \
+          kernel "$(uname -sr)" nbdkit "$(version_of nbdkit --version)" \
+          libnbd "$(version_of pkg-config --modversion libnbd)" \
+          qemu-nbd "$(version_of qemu-nbd --version)" \
+          lz4 "$(version_of grep lz4 <<<"$codecs")" \
+          zstd "$(version_of grep zstd <<<"$codecs")" \
+          zmem "$(sed -n 's/^version=//p' <<<"$zmem")" \
+          corpus "$(corpus_line)" rounds "$ROUNDS" \
+          seconds "$SECONDS_EACH" \
+          mode "$(if $full; then echo full; else echo short; fi)" >"$lines"
+}
+
+corpus_line () {
+    echo "$((nr_blocks / 256)) MiB of pages" \
+         "$(if [ -e "$CORPUS.manifest" ]; then
+                head -n 1 "$CORPUS.manifest"
+            fi)"
+}
+
+line () {
+    printf '{"type": "%s", "round": %s, "server": "%s", ' \
+           "$1" "$round" "$server"
+    shift
+    printf '%s}\n' "$*"
+} >>"$lines"
+
+note_held () {
+    line held "\"phase\": \"$1\"," \
+         "\"held_mib\": $(calculate "$(held_kib "$server") / 1024")," \
+         "\"baseline_mib\": $(calculate "${before_kib[$server]:-0} / 1024")"
+}
+
+#----------------------------------------------------------------------
+# Phases.
+
+# Sets how: arguments of nbd-load.
+choose_load () {
+    local workload=${1%%-*}
+    how=(--connections 2 --depth 16 --workload "$workload")
+    case $1 in
+        fill|fill256|trimhalf) ;;
+        latread) how=(--connections 1 --depth 1 --workload randread) ;;
+        latwrite) how=(--connections 1 --depth 1 --workload randwrite) ;;
+        *-c*[0-9]) how+=(--connections "${1##*-c}") ;;
+        *-d*[0-9]) how+=(--depth "${1##*-d}") ;;
+    esac
+    case $1 in
+        randwrite) how+=(--ops "$((nr_blocks * (1 + nr_full)))") ;;
+        *) how+=(--seconds "$SECONDS_EACH") ;;
+    esac
+    if [ "$server" != null ]; then how+=(--verify); fi
+}
+nr_full=0
+if $full; then nr_full=1; fi
+
+run_load () {
+    local phase=$1 json how
+    choose_load "$phase"
+    if [ "${pid[$server]+is}" = is ]; then
+        how+=(--server-pid "${pid[$server]}")
+    fi
+    show "round $round of $ROUNDS, $phase, $server"
+    json=$(load "$server" "${how[@]}") || {
+        show_nothing
+        die "$server: nbd-load ${how[*]} failed"
+    }
+    json=${json#\{}
+    line load "\"phase\": \"$phase\", ${json%\}}"
+}
+
+# The servers that a phase is for, the first of them another in each round.
+servers_of () {
+    local all=("${servers[@]}") i
+    case $1 in
+        *-compact) all=(zram zmem zmem-zstd) ;;
+        *-c*[0-9]|*-d*[0-9])
+            read -ra all <<<"$few_servers" ;;
+        trimhalf|swap) all=(malloc sparse zstd zram zmem zmem-zstd) ;;
+    esac
+    for ((i = 0; i < ${#all[@]}; i++)); do
+        echo "${all[(i + round) % ${#all[@]}]}"
+    done
+}
+
+run_phase () {
+    local phase=$1 server
+    is_asked "$phase" || [ "$phase" = fill ] || return 0
+    for server in $(servers_of "$phase"); do
+        is_served "$server" || continue
+        case $phase in *-compact) start_compacting "$server" ;; esac
+        run_load "$phase"
+        case $phase in *-compact) stop_compacting ;; esac
+        case $phase in
+            fill|randwrite) sleep 0.3; note_held "$phase" ;;
+            trimhalf)
+                sleep 1
+                note_held "$phase"
+                compact
+                note_held compacted ;;
+        esac
+    done
+}
+
+compact () {
+    case $server in
+        zmem*) control "$server" compact wait >/dev/null ;;
+        zram) echo 1 >"$zram_sys/compact" ;;
+    esac
+}
+
+start_servers () {
+    local server
+    for server in "${servers[@]}"; do
+        show "round $round of $ROUNDS, starting $server"
+        start_kind "$server" "$server"
+    done
+}
+
+# What is held after trimming is looked at in servers that have seen nothing
+# but blocks: of a large request's buffers, 256 KiB a thread, nbdkit's heap
+# keeps some for good.
+run_round () {
+    local phase server
+    start_servers
+    for phase in fill latread latwrite randread randwrite mixed seqread256 \
+                 seqwrite256 randwrite-compact part ${shapes:-} swap; do
+        run_phase "$phase"
+    done
+    stop_servers
+    if is_asked trimhalf; then
+        start_servers
+        for server in $(servers_of trimhalf); do
+            if is_served "$server"; then
+                show "round $round of $ROUNDS, to be trimmed, $server"
+                load "$server" --workload fill >/dev/null
+            fi
+        done
+        run_phase trimhalf
+        stop_servers
+    fi
+    if is_asked fill256; then
+        start_servers
+        run_phase fill256
+        stop_servers
+    fi
+}
+
+#----------------------------------------------------------------------
+# Held over time.
+
+sample_for_ever () {
+    local start=$1
+    while :; do
+        line sample "\"t_s\": $(calculate "$(now) - $start")," \
+             "\"held_mib\": $(calculate "$(held_kib "$server") / 1024")"
         sleep 0.1
     done
-    die "nbdkit ${plugin[*]} did not start"
 }
 
-load () {
-    local server=$1
-    shift
-    # shellcheck disable=SC2086
-    "$BENCH/nbd-load" $LOAD_ARGS --corpus "$CORPUS" \
-        --state "$dir/$server.state" --json "$@" \
-        "nbd+unix:///?socket=$dir/$server.sock" ||
-        die "$server: nbd-load $* failed"
+now () { date +%s.%N; }
+
+mark () {
+    line mark "\"t_s\": $(calculate "$(now) - $start"), \"phase\": \"$1\""
 }
 
-# One number of nbd-load's JSON line.
-field () {
-    local rest=${2#*"\"$1\": "}
-
-    echo "${rest%%[,\}]*}"
-}
-
-note () {
-    echo "$round $server $1 $2" >>"$results"
-}
-
-run_workload () {
-    local server=$1 workload=$2 cpu json how ops
-    case $workload in
-        randwrite) how=(--ops $((2 * nr_blocks))) ;;
-        *) how=(--seconds "$SECONDS_EACH") ;;
-    esac
-    cpu=$(cpu_ticks "$server")
-    json=$(load "$server" --workload "$workload" "${how[@]}")
-    cpu=$(($(cpu_ticks "$server") - cpu))
-    ops=$(field ops "$json")
-    note "ops_s:$workload" "$(field ops_s "$json")"
-    note "p99_us:$workload" "$(field p99_us "$json")"
-    note "cpu_us:$workload" \
-         "$(awk "BEGIN { print $cpu / $ticks * 1e6 / $ops }")"
-    case $workload in
-        fill|randwrite)
-            sleep 0.5
-            note "held_mib:$workload" "$(awk "BEGIN { print \
-                ($(held_kib "$server") - ${before_kib[$server]}) / 1024 }")"
-    esac
-}
-
-run_round () {
-    local i server workload
-    for server in "${servers[@]}"; do
-        start_server "$server"
-        note held_mib:start \
-             "$(awk "BEGIN { print ${before_kib[$server]} / 1024 }")"
-    done
-    for workload in "${workloads[@]}"; do
-        for ((i = 0; i < ${#servers[@]}; i++)); do
-            server=${servers[(i + round) % ${#servers[@]}]}
-            run_workload "$server" "$workload"
-        done
-    done
-    for server in "${servers[@]}"; do
-        load "$server" --workload randread --ops 10000 --verify >/dev/null
-    done
+run_history_of () {
+    local server=$1 round=1 start
+    start_kind "$server" "$server"
+    start=$(now)
+    sample_for_ever "$start" &
+    pid[sampler]=$!
+    show "held over time, $server"
+    mark fill
+    load "$server" --workload fill --verify >/dev/null
+    mark churn
+    load "$server" --workload churn --ops $((2 * nr_blocks)) --verify \
+         >/dev/null
+    mark refill
+    load "$server" --workload fill --verify >/dev/null
+    mark trim
+    load "$server" --workload trimhalf >/dev/null
+    sleep 2
+    mark compact
+    compact
+    sleep 1
     stop_servers
 }
 
-print_tables () {
-    awk -v servers="${servers[*]}" -v rounds="$ROUNDS" '
-        { value[$1, $2, $3] = $4 }
-        function median(a, n,    i, j, t) {
-            for (i = 2; i <= n; i++)
-                for (j = i; j > 1 && a[j - 1] > a[j]; j--) {
-                    t = a[j]; a[j] = a[j - 1]; a[j - 1] = t
-                }
-            return n % 2 ? a[(n + 1) / 2] : (a[n / 2] + a[n / 2 + 1]) / 2
-        }
-        # other: "" for the number itself
-        function cell(server, other, what,    r, a) {
-            for (r = 1; r <= rounds; r++) {
-                a[r] = value[r, server, what]
-                if (other != "")
-                    a[r] /= value[r, other, what]
-            }
-            return median(a, rounds)
-        }
-        function row(name, server, other, prefix, columns, format,
-                     n, i, c) {
-            printf "%-22s", name
-            n = split(columns, c)
-            for (i = 1; i <= n; i++)
-                printf " " format, cell(server, other, prefix ":" c[i])
-            printf "\n"
-        }
-        function table(title, prefix, columns, format,    n, i, c) {
-            printf "%-22s", title
-            n = split(columns, c)
-            for (i = 1; i <= n; i++)
-                printf " %10s", c[i]
-            printf "\n"
-            for (i = 1; i <= nr_servers; i++)
-                row("  " server[i], server[i], "", prefix, columns, format)
-            if (server[nr_servers] == "zmem" && prefix != "held_mib") {
-                row("  zmem/malloc", "zmem", "malloc", prefix, columns,
-                    "%10.2f")
-                row("  zmem/zstd", "zmem", "zstd", prefix, columns, "%10.2f")
-            }
-        }
-        END {
-            nr_servers = split(servers, server)
-            all = "fill randread randwrite mixed"
-            table("ops/s", "ops_s", all, "%10.0f")
-            table("server CPU, us/op", "cpu_us", all, "%10.1f")
-            table("p99 latency, us", "p99_us", all, "%10.0f")
-            table("MiB held after", "held_mib", "start fill randwrite", "%10.1f")
-        }' "$results"
+run_history () {
+    local server
+    for server in zstd zram zmem zmem-zstd; do
+        if is_served "$server"; then run_history_of "$server"; fi
+    done
 }
 
-command -v nbdkit >/dev/null || die "needs nbdkit"
-[ -x "$BENCH/nbd-load" ] ||
-    die "no $BENCH/nbd-load: 'make bench-programs', or set BENCH"
-if [ ! -e "$CORPUS" ]; then
-    "$BENCH/corpus" -o "$CORPUS" -s 168
-fi
-nr_blocks=$(($(stat -Lc %s "$CORPUS") / 4096))
-ticks=$(getconf CLK_TCK)
+#----------------------------------------------------------------------
 
-for ((round = 1; round <= ROUNDS; round++)); do
-    echo "round $round of $ROUNDS; load average $(cut -d' ' -f1 /proc/loadavg)"
-    run_round
-done
-print_tables
+count_steps () {
+    local round=0 phase
+    for phase in fill $PHASES; do
+        for server in $(servers_of "$phase"); do
+            if is_served "$server"; then nr_steps=$((nr_steps + 1)); fi
+        done
+    done
+    nr_steps=$(((nr_steps + ${#servers[@]} * (3 + nr_full)) * ROUNDS + 6))
+}
+
+count_steps
+note_run
+show codecs
+"$BENCH/codec-bare" "$CORPUS" >>"$lines"
+for ((round = 1; round <= ROUNDS; round++)); do run_round; done
+run_history
+if $full; then
+    show_nothing
+    RESULTS=$lines "$(dirname "$0")/strata.sh"
+    RESULTS=$lines "$(dirname "$0")/scale.sh"
+fi
+show_nothing
+"$(dirname "$0")/report.pl" --json "$out/summary.json" \
+    --text "$out/summary.txt" --plots "$out" "$lines"

@@ -3,10 +3,10 @@
 # Copyright The zmem authors
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# What compact-memory.sh and compact-latency.sh share: servers that are
-# started, loaded and stopped, and numbers that are noted and brought to a
-# median.  Sourced, not run.  Whatever was started is gone at the end, also
-# after Ctrl-C: processes, the zram device, the private folder.
+# What the scripts of bench/ share: servers that are started, loaded and
+# stopped, and numbers that are noted and brought to a median.  Sourced, not
+# run.  Whatever was started is gone at the end, also after Ctrl-C: processes,
+# the zram device, the private folder.
 #
 #     . "$(dirname "$0")/servers.sh"
 #     start_zmem auto compact=auto
@@ -14,8 +14,15 @@
 #     note auto fresh "$(held_kib auto)"; median auto fresh
 #     stop_servers
 #
-# From the environment, each with a default but ZMEM_PLUGIN: CORPUS, BENCH,
-# ZMEMCTL, LOAD_ARGS; compact-memory.sh says what they are.
+# From the environment, each with a default:
+#
+#   ZMEM_PLUGIN  [.libs/nbdkit-zmem-plugin.so in the folder above BENCH]
+#   ZMEMCTL      [zmemctl in the folder above BENCH]
+#   BENCH        folder of the bench programs (make bench-programs)
+#                [where the script is]
+#   CORPUS       pages to write; made anew if there is no such file
+#                [/tmp/zmem-corpus.168]
+#   LOAD_ARGS    more arguments of nbd-load
 #
 # shellcheck shell=bash
 
@@ -26,8 +33,9 @@ DISK=512M
 : "${CORPUS:=/tmp/zmem-corpus.168}" "${LOAD_ARGS:=}"
 : "${BENCH:=$(dirname "$0")}"
 : "${ZMEMCTL:=$BENCH/../zmemctl}"
+: "${ZMEM_PLUGIN:=$BENCH/../.libs/nbdkit-zmem-plugin.so}"
 
-dir=$(mktemp -d /tmp/zmem-bench.XXXXXX)
+dir=$(mktemp -d "${TMPDIR:-/tmp}/zmem-bench.XXXXXX")
 results=$dir/results            # name, what, value
 : >"$results"
 declare -A pid before_kib
@@ -103,6 +111,28 @@ start_zmem () {
     shift
     start_nbdkit "$name" "$ZMEM_PLUGIN" "size=$DISK" \
         "control=$dir/$name.ctl" "$@"
+}
+
+# start_kind NAME KIND [option of zmem]...
+start_kind () {
+    local name=$1 kind=$2
+    shift 2
+    case $kind in
+        malloc|sparse|zstd)
+            start_nbdkit "$name" memory "$DISK" "allocator=$kind" ;;
+        null) start_nbdkit "$name" null "$DISK" ;;
+        bare|bare-zstd)
+            local codec=${kind#bare}
+            codec=${codec:--lz4}
+            start_nbdkit "$name" "$BENCH/.libs/nbdkit-bare-plugin.so" \
+                         "size=$DISK" "codec=${codec#-}" ;;
+        zram) start_zram ;;
+        zmem) start_zmem "$name" "$@" ;;
+        zmem-zstd) start_zmem "$name" compress=zstd:1 "$@" ;;
+        *)
+            die "$kind is no kind of server: malloc, sparse, zstd, null," \
+                "bare, bare-zstd, zram, zmem, zmem-zstd are" ;;
+    esac
 }
 
 zram_possible () {
@@ -185,6 +215,43 @@ statistic () {
         }' "$dir/$1.stats"
 }
 
+compact_zmem_for_ever () {
+    exec perl -MIO::Socket::UNIX -e '
+        my $socket = IO::Socket::UNIX->new ($ARGV[0]) or die "$ARGV[0]: $!\n";
+        while (1) {
+            print $socket "compact\n";
+            $socket->flush;
+            my $head = <$socket> // die "the server hung up\n";
+            $head =~ /^ok (\d+)$/ or die $head;
+            read $socket, my $body, $1;
+            select undef, undef, undef, 0.0002;
+        }' "$1"
+}
+
+compact_zram_for_ever () {
+    while echo 1 >"$zram_sys/compact"; do sleep 0.001; done
+}
+
+# Ask for compaction of everything again and again, from now until
+# stop_compacting.
+start_compacting () {
+    if [ "$1" = zram ]; then
+        compact_zram_for_ever >"$dir/compacting" 2>&1 &
+    else
+        compact_zmem_for_ever "$dir/$1.ctl" >"$dir/compacting" 2>&1 &
+    fi
+    pid[compacting]=$!
+}
+
+stop_compacting () {
+    kill -0 "${pid[compacting]}" 2>/dev/null || {
+        cat "$dir/compacting" >&2
+        die "compaction could not be asked for"
+    }
+    end_process "${pid[compacting]}"
+    unset 'pid[compacting]'
+}
+
 calculate () {
     awk "BEGIN { print ($1) }"
 }
@@ -214,7 +281,7 @@ most () {
 }
 
 command -v nbdkit >/dev/null || die "needs nbdkit"
-[ -n "${ZMEM_PLUGIN:-}" ] || die "ZMEM_PLUGIN: the path of the plugin's .so"
+[ -e "$ZMEM_PLUGIN" ] || die "no $ZMEM_PLUGIN: set ZMEM_PLUGIN"
 [ -x "$ZMEMCTL" ] || die "no $ZMEMCTL: set ZMEMCTL"
 [ -x "$BENCH/nbd-load" ] ||
     die "no $BENCH/nbd-load: 'make bench-programs', or set BENCH"

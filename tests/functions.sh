@@ -140,6 +140,16 @@ matches () {
 }
 not () { ! "$@"; }
 
+# To be given to check: the text is JSON.  Without perl's JSON::PP (Debian has it
+# in perl-modules) it is looked at less closely.
+is_json () {
+  if perl -MJSON::PP -e 1 2>/dev/null; then
+    perl -MJSON::PP -e 'local $/; decode_json (<STDIN>)' <<<"$1"
+  else
+    matches "$1" '^[[{].*[]}]$'
+  fi
+}
+
 # The last line of a test: the account, and the exit status.
 finish () {
   local name

@@ -24,16 +24,6 @@ exits_with () {
   is_equal $? "$want"
 }
 
-# To be given to check: the text on standard input is JSON.  Without perl's
-# JSON::PP (Debian has it in perl-modules) it is looked at less closely.
-is_json () {
-  if perl -MJSON::PP -e 1 2>/dev/null; then
-    perl -MJSON::PP -e 'local $/; decode_json (<STDIN>)' <<<"$1"
-  else
-    matches "$1" '^[[{].*[]}]$'
-  fi
-}
-
 export XDG_RUNTIME_DIR=$tmp/run
 mkdir -p "$XDG_RUNTIME_DIR/zmem"
 unset ZMEM_CONTROL
