@@ -4,10 +4,11 @@
  *
  * What the store takes for a block: no nbdkit, no client, one thread.
  *
- *   store-speed CORPUS [CODEC] [PASSES]        [lz4] [5]
+ *   store-speed CORPUS [CODEC] [PASSES] [COPIES]        [lz4] [5] [1]
  *
- * Writes the corpus, a page a block, then again and again in a random order;
- * reads it in a random order; does the same in pieces of 64 blocks.  A line
+ * Writes the corpus so many times, a page a block, then all again and again in
+ * a random order; reads in a random order; the same in pieces of 64 blocks.
+ * With many copies little of what is needed is in a cache.  A line
  * each: microseconds of processor time a block, the least of the passes.
  * codec-bare says what of it is the codec's; the rest is ours.  To count
  * instructions:
@@ -33,7 +34,7 @@
 #define LARGE_BLOCKS 64
 
 static const char *corpus;
-static uint32_t nr_pages;
+static uint32_t nr_pages, nr_copies = 1;
 static struct store *store;
 static char *buffer; /* of LARGE_BLOCKS, as nbdkit has one a thread */
 static uint64_t rng_state = 1;
@@ -61,6 +62,7 @@ static void
 copy_piece (uint32_t unit, uint32_t page, uint32_t nr_blocks)
 {
   (void) unit;
+  page %= nr_pages / nr_blocks;
   memcpy (buffer, corpus + (size_t) page * nr_blocks * BLOCK_BYTES,
           nr_blocks * BLOCK_BYTES);
 }
@@ -80,7 +82,7 @@ typedef void (*piece_fn) (uint32_t unit, uint32_t page, uint32_t nr_blocks);
 static double
 run_pass (piece_fn fn, uint32_t nr_blocks)
 {
-  const uint32_t nr_units = nr_pages / nr_blocks;
+  const uint32_t nr_units = nr_pages * nr_copies / nr_blocks;
   uint32_t *units = malloc (nr_units * sizeof *units);
   uint32_t *pages = malloc (nr_units * sizeof *pages);
   double us;
@@ -135,7 +137,7 @@ start_store (const char *codec)
   struct store_params params = { .limit_bytes = PAGES_NO_LIMIT };
   char error[256];
 
-  params.size_bytes = (uint64_t) nr_pages * BLOCK_BYTES;
+  params.size_bytes = (uint64_t) nr_pages * nr_copies * BLOCK_BYTES;
   if (codec_spec_parse (codec, &params.codec, error, sizeof error) < 0)
     errx (2, "%s", error);
   if (store_create (&params, &store) < 0 || store_start (store) < 0)
@@ -145,10 +147,12 @@ start_store (const char *codec)
 int
 main (int argc, char *argv[])
 {
-  unsigned nr_passes = argc > 3 ? atoi (argv[3]) : 5;
+  const unsigned nr_passes = argc > 3 ? atoi (argv[3]) : 5;
 
-  if (argc < 2 || argc > 4 || nr_passes == 0) {
-    fprintf (stderr, "usage: store-speed CORPUS [CODEC] [PASSES]\n");
+  if (argc > 4)
+    nr_copies = atoi (argv[4]);
+  if (argc < 2 || argc > 5 || nr_passes == 0 || nr_copies == 0) {
+    fprintf (stderr, "usage: store-speed CORPUS [CODEC] [PASSES] [COPIES]\n");
     return 2;
   }
   map_corpus (argv[1]);
