@@ -205,7 +205,8 @@ servers_of () {
         *-compact) all=(zram zmem zmem-zstd) ;;
         *-c*[0-9]|*-d*[0-9])
             read -ra all <<<"$few_servers" ;;
-        trimhalf|swap) all=(malloc sparse zstd zram zmem zmem-zstd) ;;
+        # Bare serves whole blocks only.
+        trimhalf|swap|part) all=(malloc sparse zstd zram zmem zmem-zstd) ;;
     esac
     for ((i = 0; i < ${#all[@]}; i++)); do
         echo "${all[(i + round) % ${#all[@]}]}"
