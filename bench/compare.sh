@@ -141,10 +141,11 @@ note_run () {
 }
 
 corpus_line () {
-    echo "$((nr_blocks / 256)) MiB of pages" \
-         "$(if [ -e "$CORPUS.manifest" ]; then
-                head -n 1 "$CORPUS.manifest"
-            fi)"
+    if [ -e "$CORPUS.manifest" ]; then
+        sed -n '1s/^corpus *//p' "$CORPUS.manifest"
+    else
+        echo "$nr_blocks pages of $CORPUS"
+    fi
 }
 
 line () {
