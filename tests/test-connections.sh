@@ -5,9 +5,14 @@
 #
 # Eight connections at once, eight requests under way on each, against a
 # shadow copy (nbd-model.c); each codec, and a codec that changes meanwhile.
+# Then sixty-four on each, with the client of the benchmark (nbd-load).
+#
+# Functions are given to check:
+# shellcheck disable=SC2317
 
 . "${srcdir:-.}/tests/functions.sh"
 model=$top_builddir/tests/nbd-model
+load=$top_builddir/bench/nbd-load
 [ -x "$model" ] || skip "this test needs libnbd's headers at build time"
 
 model_was_well () {
@@ -52,5 +57,34 @@ check "no change of codec was refused" test ! -s "$tmp/compress.out"
 check "nothing failed its checksum" is_equal \
       "$(stat_value checksum_failures)" 0
 stop_server changing
+
+# Half of the blocks compress well, half do not.
+readonly corpus=$tmp/corpus
+mixed_file "$tmp/half" $((20 * M))
+text_file "$corpus" $((20 * M))
+cat "$tmp/half" >>"$corpus"
+requests=25000
+[ -z "${ZMEM_QUICK:-}" ] || requests=3000
+
+# run_load ARGUMENTS...: afterwards, and for the next run, the state says what
+# must be on the disk.
+run_load () {
+  bounded "$load" --verify --state "$tmp/$codec.state" --corpus "$corpus" \
+          --seed "$seed" "$@" "$uri"
+}
+
+for codec in lz4 zstd; do
+  start_server_as load-$codec size=$((40 * M)) compress=$codec
+  seed=$RANDOM
+  echo "seed $seed"
+  check "$codec: 8 connections, 64 requests under way on each" run_load \
+        --connections 8 --depth 64 --ops $requests \
+        --workload mixed,part,swap,churn,part
+  check "$codec: all that is then on the disk" run_load \
+        --depth 8 --ops 160 --workload seqread256
+  check "$codec: nothing failed its checksum" is_equal \
+        "$(stat_value checksum_failures)" 0
+  stop_server load-$codec
+done
 
 finish

@@ -4,7 +4,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 #
 # A real ext4 image goes in over several connections and comes out again,
-# with each codec and from one server to another.
+# with each codec and from one server to another; a sparse file onto a disk
+# that was in use; what is sparse, and what is allocated, in the end.
+#
+# Functions are given to check:
+# shellcheck disable=SC2317
 
 . "${srcdir:-.}/tests/functions.sh"
 requires nbdcopy nbdinfo mkfs.ext4 e2fsck
@@ -68,5 +72,67 @@ rm -f "$tmp/out.img"
 check "copy out, uncompressed" nbdcopy --synchronous "$uri" "$tmp/out.img"
 check "every byte is the same, uncompressed" cmp "$image" "$tmp/out.img"
 stop_server none
+
+#----------------------------------------------------------------------
+# Sparse files: data, zeros that are written, holes, in steps of 1000 bytes
+# too, and a hole at the end.
+
+make_sparse () {
+  rm -f "$tmp/sparse"
+  truncate -s $((64 * M)) "$tmp/sparse"
+  put () { dd of="$tmp/sparse" bs="$1" seek="$2" conv=notrunc status=none; }
+  head -c $((3 * M)) "$image" | put 1M 5
+  random_file "$tmp/random" 100000
+  put 1000 20000 <"$tmp/random"
+  head -c $((8 * M)) /dev/zero | put 1M 30
+  for ((i = 0; i < 40; i++)); do
+    head -c $((1 + i * 777)) "$tmp/random" | put 1000 $((45000 + i * 100))
+  done
+}
+make_sparse
+check "the file is sparse" at_most \
+      "$(du --block-size=1 "$tmp/sparse" | cut -f1)" $((16 * M))
+# Blocks that hold something.
+nr_blocks=$(perl -e 'local $/ = \4096; my $nr = 0;
+  while (<STDIN>) { $nr++ if /[^\0]/ } print $nr' <"$tmp/sparse")
+
+# copy_sparse NAME ARGUMENTS...: the sparse file, in and out again.
+copy_sparse () {
+  local name=$1
+  shift
+  check "$name: copy in" nbdcopy "$@" "$tmp/sparse" "$uri"
+  rm -f "$tmp/out"
+  check "$name: copy out" nbdcopy --connections=8 "$uri" "$tmp/out"
+  check "$name: every byte is the same" cmp "$tmp/sparse" "$tmp/out"
+}
+
+start_server_as sparse size=64M
+copy_sparse "onto an empty disk" --connections=8 --destination-is-zero
+check "zeros, too, are left out" is_equal "$(stat_value live_blocks)" \
+      "$nr_blocks"
+check "the copy is as sparse" at_most \
+      "$(du --block-size=1 "$tmp/out" | cut -f1)" $((nr_blocks * 4096 + M))
+
+random_file "$tmp/random" $((64 * M))
+check "a disk full of something else" nbdcopy "$tmp/random" "$uri"
+copy_sparse "onto a disk in use" --connections=8 --requests=64
+check "what was there is gone" is_equal "$(stat_value live_blocks)" \
+      "$nr_blocks"
+
+check "full again" nbdcopy "$tmp/random" "$uri"
+copy_sparse "allocated" --connections=8 --allocated
+check "all of it is allocated" is_equal "$(stat_value live_blocks)" \
+      $((64 * M / 4096))
+check "zeros that are allocated take no pages" at_most "$(held_bytes)" \
+      $((nr_blocks * 4200 + 3 * M))
+copy_sparse "and sparse again" --connections=3 --sparse=65536
+
+# Pipes are read and written in order, one request at a time.
+pipe_in () { dd if="$1" bs=10000 status=none | nbdcopy - "$uri"; }
+pipe_out () { nbdcopy "$uri" - | cmp - "$1"; }
+check "copy in through a pipe" pipe_in "$tmp/random"
+check "copy out through a pipe: every byte is the same" \
+      pipe_out "$tmp/random"
+stop_server sparse
 
 finish
