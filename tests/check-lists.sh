@@ -18,7 +18,7 @@ done
 while read -r file; do
   case $file in
     # Makefile.am takes these by pattern.
-    docs/plots/*.svg|bench/*.sh) ;;
+    docs/plots/*.svg|bench/*.sh|tests/vm/*) ;;
     *)
       # A program may be listed without its source.
       pattern=${file//./\\.}
@@ -30,7 +30,7 @@ while read -r file; do
       ;;
   esac
   case $file in
-    tests/functions.sh) ;;
+    tests/functions.sh|tests/vm/guest.sh) ;;
     *.sh)
       [ -x "$file" ] || { echo "$file is not executable"; fail=1; }
       ;;

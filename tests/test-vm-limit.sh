@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# zmem
+# Copyright The zmem authors
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# A real kernel swaps beyond the server's limit (tests/vm/swap-limit.scenario):
+# it lives and answers, and reads back what was stored before.
+
+. "$srcdir/tests/functions.sh"
+. "$srcdir/tests/vm/guest.sh"
+
+guest_requires
+guest_program pressure
+
+start_tcp_server size=256M limit=24M
+guest_start limit "$srcdir/tests/vm/swap-limit.scenario" \
+            PORT="$port" MEMORY=96 SMALL=32 PRESSURE=192
+guest_says limit 120 "the small one has filled"
+guest_says limit 120 "the large one began"
+has_refused () { [ "$(stat_value enospc_errors)" -ge 1000 ]; }
+check "writes are refused" wait_for 240 has_refused
+guest_tell limit "are you there?"
+guest_says limit 120 "it answers"
+check "the limit was never passed" \
+      at_most "$(stat_value held_highest_bytes)" $((24 * M))
+guest_tell limit "enough"
+guest_ends limit 240
+check "no read failed its checksum" is_equal \
+      "$(stat_value checksum_failures)" 0
+stop_server
+finish

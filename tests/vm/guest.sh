@@ -1,0 +1,172 @@
+# zmem
+# Copyright The zmem authors
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# Guests: a real Linux kernel in qemu, without KVM, so that it runs anywhere.
+# Sourced by tests/test-vm-*.sh after functions.sh:
+#
+#     . "$srcdir/tests/vm/guest.sh"
+#     guest_requires
+#     start_tcp_server size=1G              # sets port
+#     guest_program pressure                # tests/vm/pressure.c, static
+#     guest_start swap tests/vm/swap PORT="$port"
+#     guest_says swap 60 "half way" && guest_tell swap "go on"
+#     guest_ends swap 120                   # three checks
+#
+# A guest is Debian's cloud kernel (fetch-kernel.sh) and an initramfs:
+# busybox, nbd-client, some modules, tests/vm/init, our programs, and a
+# scenario: a piece of shell that init runs.  It sees the host's loopback as
+# 10.0.2.2.  ZMEM_VM: folder of the kernel [build/vm of the source].
+#
+# shellcheck shell=bash
+# What functions.sh sets:
+# shellcheck disable=SC2154
+
+: "${ZMEM_VM:=$srcdir/build/vm}"
+
+guest_modules="virtio_pci virtio_net virtio_blk nbd raid0 raid1 sch_netem zram"
+declare -A guest_pids=()
+guest_trees=$tmp/guests
+
+guest_requires () {
+  requires qemu-system-x86_64 busybox nbd-client cpio gcc modprobe
+  [ -e "$ZMEM_VM/vmlinuz" ] ||
+    skip "no kernel for a guest: say tests/vm/fetch-kernel.sh $ZMEM_VM"
+  mkdir -p "$guest_trees/base"
+  guest_make_base >"$tmp/base.log" 2>&1 || {
+    fail "the guest's programs are there" "$tmp/base.log"
+    finish
+  }
+}
+
+# guest_copy PROGRAM: a program of the host and its libraries, where they are.
+guest_copy () {
+  local root=$guest_trees/base file path
+  path=$(type -P "$1") || return 1
+  mkdir -p "$root/usr/sbin"
+  cp -L "$path" "$root/usr/sbin/" || return 1
+  for file in $(ldd "$path" | grep -o '/[^ ]*'); do
+    mkdir -p "$root/${file%/*}"
+    cp -L "$file" "$root/$file" || return 1
+  done
+}
+
+guest_make_base () {
+  local root=$guest_trees/base version module file
+  version=$(ls "$ZMEM_VM/lib/modules")
+  mkdir -p "$root/bin" "$root/lib/modules/$version"
+  cp "$srcdir/tests/vm/init" "$root/init"
+  cp "$(type -P busybox)" "$root/bin/busybox"
+  guest_copy nbd-client || return 1
+  for module in $guest_modules; do
+    modprobe -d "$ZMEM_VM" -S "$version" --show-depends "$module"
+  done | sed -n 's/^insmod \([^ ]*\).*/\1/p' | sort -u >"$tmp/modules" ||
+    return 1
+  while read -r file; do
+    file=${file#"$ZMEM_VM"}
+    file=${file#/}
+    mkdir -p "$root/${file%/*}"
+    cp "$ZMEM_VM/$file" "$root/$file" || return 1
+  done <"$tmp/modules"
+  cp "$ZMEM_VM/lib/modules/$version"/modules.{dep,alias,builtin,order} \
+     "$root/lib/modules/$version/"
+}
+
+# guest_program NAME [GCC-OPTION]...: tests/vm/NAME.c for all guests of this
+# test.
+guest_program () {
+  local name=$1
+  shift
+  check "the guest's program $name" gcc -O2 -Wall -Wextra -static -o \
+        "$guest_trees/base/bin/$name" "$srcdir/tests/vm/$name.c" "$@"
+}
+
+# A TCP server on the loopback, on a port that is free; sets port.
+# start_tcp_server [NAME --] KEY=VALUE...
+start_tcp_server () {
+  local name=main tries
+  if [ "${2-}" = -- ]; then name=$1; shift 2; fi
+  for tries in 1 2 3 4 5 6 7 8 9; do
+    port=$((20000 + RANDOM % 12000))
+    if launch "$name" -i 127.0.0.1 -p $port "$ZMEM_PLUGIN" \
+              "control=$tmp/$name.ctl" "$@"; then
+      uri=nbd://127.0.0.1:$port
+      return
+    fi
+    echo "port $port is taken (try $tries)"
+  done
+  fail "server $name starts with $*" "$tmp/$name.log"
+  finish
+}
+
+# guest_start NAME SCENARIO [NAME=VALUE]... [-- QEMU-OPTION]...
+# The values are variables of the scenario; MEMORY is the guest's, in MiB.
+guest_start () {
+  local name=$1 scenario=$2 memory=128 root=$guest_trees/$1
+  shift 2
+  rm -rf "$root"
+  mkdir -p "$root"
+  cp "$scenario" "$root/scenario"
+  while [ $# -gt 0 ] && [ "$1" != -- ]; do
+    case $1 in MEMORY=*) memory=${1#*=} ;; esac
+    echo "export '$1'" >>"$root/scenario.env"
+    shift
+  done
+  shift
+  { (cd "$guest_trees/base" && find . | cpio -o -H newc)
+    (cd "$root" && find . | cpio -o -H newc); } \
+      >"$tmp/$name.initrd" 2>/dev/null
+  mkfifo "$tmp/$name.keys"
+  # Open for both, so that neither side waits for the other.
+  timeout -k 5 600 qemu-system-x86_64 -accel tcg -m "$memory" -nodefaults \
+    -no-user-config -display none -no-reboot -serial stdio \
+    -netdev user,id=net -device virtio-net-pci,netdev=net,romfile= \
+    -kernel "$ZMEM_VM/vmlinuz" -initrd "$tmp/$name.initrd" \
+    -append 'console=ttyS0 quiet panic=-1 oops=panic' "$@" \
+    <>"$tmp/$name.keys" >"$tmp/$name.console" 2>&1 &
+  guest_pids[$name]=$!
+  daemon_pids+=("$!")
+}
+
+# guest_has_said NAME TEXT: what the scenario told by "says", an ERE.
+guest_has_said () { grep -qaE "^guest says: $2" "$tmp/$1.console"; }
+
+guest_is_gone () { process_ended "${guest_pids[$1]}"; }
+
+guest_said_or_gone () { guest_has_said "$@" || guest_is_gone "$1"; }
+
+# guest_says NAME SECONDS TEXT: wait until it says so.
+guest_says () {
+  local name=$1 seconds=$2 text=$3
+  wait_for "$seconds" guest_said_or_gone "$name" "$text"
+  if guest_has_said "$name" "$text"; then
+    pass "guest $name says: $text"
+  else
+    fail "guest $name says: $text" <(tail -n 60 "$tmp/$name.console")
+    return 1
+  fi
+}
+
+# guest_tell NAME TEXT: a line for its `hear`.
+guest_tell () { echo "$2" >"$tmp/$1.keys"; }
+
+# guest_ends NAME SECONDS [ERE]: it ends well by itself, and its kernel had
+# nothing to complain of but what matches.
+guest_ends () {
+  local name=$1 seconds=$2 known=${3:-^$}
+  wait_for "$seconds" guest_is_gone "$name" ||
+    kill "${guest_pids[$name]}" 2>/dev/null
+  wait "${guest_pids[$name]}" 2>/dev/null
+  tail -n 60 "$tmp/$name.console" >"$tmp/$name.tail"
+  if grep -qa '^guest: exit 0' "$tmp/$name.console"; then
+    pass "guest $name ends well"
+  else
+    fail "guest $name ends well" "$tmp/$name.tail"
+  fi
+  if grep -aE 'WARNING:|BUG:|Oops|Call Trace|I/O error|blocked for more' \
+          "$tmp/$name.console" | grep -avE "$known" >"$tmp/$name.trouble"; then
+    fail "no trouble in the kernel of guest $name" "$tmp/$name.trouble"
+  else
+    pass "no trouble in the kernel of guest $name"
+  fi
+}
