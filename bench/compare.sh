@@ -38,7 +38,7 @@
 # From the environment too, besides what servers.sh takes:
 #
 #   ROUNDS        [3; full: 5]
-#   SECONDS_EACH  of the timed phases [0.7; full: 2]
+#   SECONDS_EACH  of the timed phases [0.5; full: 2]
 #   SERVERS       of those above, to choose [all of the run]
 #   PHASES        of those in run_round, to choose [all of the run];
 #                 fill is always done
@@ -74,7 +74,7 @@ if $full; then
     for n in 1 2 4 8 16 32 64; do shapes+=" randread-d$n randwrite-d$n"; done
     : "${PHASES:=$main_phases part swap randwrite-compact $shapes fill256}"
 else
-    : "${ROUNDS:=3}" "${SECONDS_EACH:=0.7}"
+    : "${ROUNDS:=3}" "${SECONDS_EACH:=0.5}"
     : "${SERVERS:=null malloc zstd zram bare zmem zmem-zstd}"
     : "${PHASES:=$main_phases}"
 fi
@@ -223,13 +223,17 @@ run_phase () {
         run_load "$phase"
         case $phase in *-compact) stop_compacting ;; esac
         case $phase in
-            fill|randwrite) sleep 0.3; note_held "$phase" ;;
-            trimhalf)
-                sleep 1
-                note_held "$phase"
-                compact
-                note_held compacted ;;
+            fill|randwrite) sleep 0.3 ;;
+            trimhalf) sleep 1 ;;
         esac
+        case $phase in
+            *-c*[0-9]|*-d*[0-9]) ;;
+            *) note_held "$phase" ;;
+        esac
+        if [ "$phase" = trimhalf ]; then
+            compact
+            note_held compacted
+        fi
     done
 }
 
