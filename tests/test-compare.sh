@@ -56,7 +56,7 @@ check "held, after trimming as well" \
 check "held over time" \
       test "$(lines '"type": "sample".*"server": "zmem"')" -gt 10
 check "compaction ran meanwhile" is_equal \
-      "$(lines '"server": "zmem", "phase": "randwrite-compact"')" 1
+      "$(lines '"load".*"server": "zmem", "phase": "randwrite-compact"')" 1
 check "one line is one of JSON" is_json \
       "$(head -n 1 "$tmp/results/results.jsonl")"
 check "the summary is JSON" is_json "$(cat "$tmp/results/summary.json")"

@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# zmem
+# Copyright The zmem authors
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# A real kernel keeps an ext4 on zmem (tests/vm/ext4.scenario): what it deletes
+# comes back, at once with `mount -o discard` and by fstrim without; what it
+# keeps is the same after another connection, and what the host sees is a clean
+# file system.
+
+. "${srcdir:-.}/tests/functions.sh"
+. "$srcdir/tests/vm/guest.sh"
+
+requires mkfs.ext4 e2fsck nbdcopy
+guest_requires
+for program in mkfs.ext4 e2fsck; do
+  check "the guest has $program" guest_copy "$program" || finish
+done
+
+seed=${ZMEM_SEED:-$RANDOM}
+echo "seed $seed"
+
+start_tcp_server size=256M
+guest_start ext4 "$srcdir/tests/vm/ext4.scenario" \
+            PORT="$port" MEMORY=160 FILES=300 SEED="$seed"
+guest_says ext4 120 "the tree is in" || finish
+grep -a "guest says: the tree" "$tmp/ext4.console"
+tree=$(held_bytes)
+guest_tell ext4 "go on"
+
+guest_says ext4 120 "ballast is in"
+full=$(held_bytes)
+echo "held: with the tree $tree, with 16 MiB of ballast $full"
+check "the ballast is held" at_least "$full" $((tree + 16 * M))
+guest_tell ext4 "go on"
+
+guest_says ext4 60 "the first half is deleted"
+check "mount -o discard gives back what is deleted" wait_for 60 \
+      held_is_at_most $((full - 7 * M))
+half=$(held_bytes)
+guest_tell ext4 "go on"
+
+guest_says ext4 60 "the second half is deleted"
+check "without discard nobody tells the server" at_least "$(held_bytes)" \
+      $((half - M / 2))
+guest_tell ext4 "go on"
+guest_says ext4 60 trimmed
+check "fstrim gives back what was deleted" wait_for 60 \
+      held_is_at_most $((tree + M))
+echo "held: the first half deleted $half, all trimmed $(held_bytes)"
+guest_tell ext4 "go on"
+
+guest_ends ext4 120
+check "no read failed its checksum" is_equal \
+      "$(stat_value checksum_failures)" 0
+check "no request failed" is_equal "$(stat_value enospc_errors) \
+$(stat_value enomem_errors) $(stat_value eio_errors) \
+$(stat_value other_errors)" "0 0 0 0"
+check "the host copies the disk" nbdcopy "$uri" "$tmp/disk"
+check "the host finds the file system clean" e2fsck -f -n "$tmp/disk"
+stop_server
+finish
