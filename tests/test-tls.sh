@@ -47,7 +47,7 @@ copies () {
 # account: what a refused client must leave as it is.
 account () {
   zmemctl --json stats |
-    grep -Eo '"(held_bytes|(read|write|trim|zero)_requests)": *[0-9]+'
+    grep -Eo '"(read|write|trim|zero)_requests": *[0-9]+'
 }
 is_account () { [ "$(account)" = "$1" ]; }
 # One more while the control socket's last client is being let go.
@@ -57,11 +57,12 @@ few_fds () { at_most "$(nr_fds)" "$1"; }
 # refused NAME REGEX URI|COMMAND...: by one line (qemu gives advice besides),
 # and nothing comes of it.  A URI is copied from.
 refused () {
-  local name=$1 regex=$2 before fds
+  local name=$1 regex=$2 before held fds
   shift 2
   [ $# -gt 1 ] || set -- nbdcopy "$1" "$tmp/refused.out"
   wait_for 20 clients_have_gone
   before=$(account)
+  held=$(held_bytes)
   fds=$(nr_fds)
   check_fails "$name is refused" "$regex" "$@"
   check "$name: one line says so" is_equal \
@@ -70,6 +71,7 @@ refused () {
   rm -f "$tmp/refused.out"
   wait_for 20 is_account "$before"
   check "$name: nothing is left behind" is_equal "$(account)" "$before"
+  check "$name: nothing is held for it" wait_for 20 held_is_at_most "$held"
   check "$name: its connection is freed" wait_for 20 few_fds "$fds"
   check "$name: the server lives" server_is_alive
 }
