@@ -18,18 +18,16 @@
 #include <config.h>
 
 #include <err.h>
-#include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <time.h>
 
 #include <lz4.h>
 #include <zstd.h>
 
+#include "bench-clock.h"
+#include "bench-corpus.h"
 #include "bench-random.h"
 
 #define PAGE_BYTES 4096
@@ -86,10 +84,7 @@ static const struct bare_codec codecs[] = {
 static double
 processor_us (void)
 {
-  struct timespec t;
-
-  clock_gettime (CLOCK_PROCESS_CPUTIME_ID, &t);
-  return t.tv_sec * 1e6 + t.tv_nsec / 1e3;
+  return read_clock_ns (CLOCK_PROCESS_CPUTIME_ID) / 1e3;
 }
 
 /* encode == NULL: what it takes to bring the pages into the cache. */
@@ -152,28 +147,21 @@ int
 main (int argc, char *argv[])
 {
   uint64_t rng_state = 1;
-  struct stat st;
-  int fd;
+  uint64_t nr;
 
   if (argc != 2) {
     fprintf (stderr, "usage: codec-bare CORPUS\n");
     return 2;
   }
-  fd = open (argv[1], O_RDONLY);
-  if (fd == -1 || fstat (fd, &st) == -1)
-    err (EXIT_FAILURE, "%s", argv[1]);
-  nr_pages = st.st_size / PAGE_BYTES;
-  if (nr_pages == 0)
-    errx (EXIT_FAILURE, "%s: smaller than a page", argv[1]);
-  corpus =
-    mmap (NULL, (size_t) nr_pages * PAGE_BYTES, PROT_READ, MAP_SHARED, fd, 0);
+  corpus = map_pages (argv[1], &nr);
+  nr_pages = nr;
   order = calloc (nr_pages, sizeof *order);
   slot_bytes = calloc (nr_pages, sizeof *slot_bytes);
   slots = malloc ((size_t) nr_pages * SLOT_BYTES);
   zstd_cctx = ZSTD_createCCtx ();
   zstd_dctx = ZSTD_createDCtx ();
-  if (corpus == MAP_FAILED || order == NULL || slot_bytes == NULL ||
-      slots == NULL || zstd_cctx == NULL || zstd_dctx == NULL)
+  if (order == NULL || slot_bytes == NULL || slots == NULL ||
+      zstd_cctx == NULL || zstd_dctx == NULL)
     err (EXIT_FAILURE, "%s", argv[1]);
   shuffle (order, nr_pages, &rng_state);
   for (size_t i = 0; i < sizeof codecs / sizeof codecs[0]; ++i)

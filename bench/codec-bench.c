@@ -34,6 +34,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bench-clock.h"
+#include "bench-corpus.h"
 #include "checksum.h"
 #include "codec.h"
 #include "context.h"
@@ -59,15 +61,6 @@ struct thread_result {
   size_t nr_raw;
 };
 
-static uint64_t
-now_ns (void)
-{
-  struct timespec t;
-
-  clock_gettime (CLOCK_MONOTONIC, &t);
-  return (uint64_t) t.tv_sec * 1000000000 + (uint64_t) t.tv_nsec;
-}
-
 static void
 measure_clock (void)
 {
@@ -88,22 +81,13 @@ repeats (const uint8_t *block, size_t period)
 static void
 choose_blocks (const char *file, size_t every)
 {
-  const int fd = open (file, O_RDONLY);
-  struct stat st;
-  void *map;
+  uint64_t nr_blocks;
 
-  if (fd < 0 || fstat (fd, &st) < 0)
-    err (1, "%s", file);
-  map = mmap (NULL, (size_t) st.st_size, PROT_READ, MAP_PRIVATE | MAP_POPULATE,
-              fd, 0);
-  if (map == MAP_FAILED)
-    err (1, "%s", file);
-  close (fd);
-  blocks = map;
-  chosen = calloc ((size_t) st.st_size / BLOCK_BYTES + 1, sizeof *chosen);
+  blocks = (const uint8_t *) map_pages (file, &nr_blocks);
+  chosen = calloc (nr_blocks + 1, sizeof *chosen);
   if (chosen == NULL)
     err (1, "calloc");
-  for (size_t i = 0; i < (size_t) st.st_size / BLOCK_BYTES; i += every)
+  for (size_t i = 0; i < nr_blocks; i += every)
     if (!repeats (blocks + i * BLOCK_BYTES, 4))
       chosen[nr_chosen++] = blocks + i * BLOCK_BYTES;
   if (nr_chosen == 0)

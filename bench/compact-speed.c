@@ -54,6 +54,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bench-clock.h"
+#include "bench-corpus.h"
 #include "bench-random.h"
 #include "codec.h"
 #include "compactor.h"
@@ -96,10 +98,7 @@ static struct codec_spec codec = { .id = CODEC_LZ4, .level = 1 };
 static double
 seconds (clockid_t clock)
 {
-  struct timespec ts;
-
-  clock_gettime (clock, &ts);
-  return ts.tv_sec + ts.tv_nsec / 1e9;
+  return read_clock_ns (clock) / 1e9;
 }
 
 static void
@@ -272,21 +271,16 @@ print_outcome (const struct pattern *pattern, const struct outcome *o)
 static void
 map_corpus (const char *path)
 {
-  const int fd = open (path, O_RDONLY | O_CLOEXEC);
-  struct stat st;
+  uint64_t nr;
 
-  if (fd == -1 || fstat (fd, &st) == -1)
-    err (EXIT_FAILURE, "%s", path);
-  if (st.st_size < 1048576 || st.st_size / BLOCK_BYTES >= FREED)
+  corpus = map_pages (path, &nr);
+  if (nr < 256 || nr >= FREED)
     errx (EXIT_FAILURE, "%s: not of a useful size", path);
-  nr_blocks = st.st_size / BLOCK_BYTES;
-  corpus =
-    mmap (NULL, st.st_size, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
+  nr_blocks = nr;
   pages = malloc (nr_blocks * sizeof *pages);
   shuffled = malloc (nr_blocks * sizeof *shuffled);
-  if (corpus == MAP_FAILED || pages == NULL || shuffled == NULL)
+  if (pages == NULL || shuffled == NULL)
     err (EXIT_FAILURE, "%s", path);
-  close (fd);
 }
 
 /* Payloads are rounded up to OBJECT_ALIGN; there are none between the

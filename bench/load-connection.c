@@ -28,6 +28,7 @@
 
 #include <libnbd.h>
 
+#include "bench-clock.h"
 #include "bench-random.h"
 #include "load-connection.h"
 #include "load-content.h"

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "bench-clock.h"
 #include "load-results.h"
 
 #define MIB 1048576
@@ -49,13 +50,7 @@ watch_server (int pid)
 double
 server_cpu_seconds (void)
 {
-  struct timespec ts;
-
-  if (!server_is_watched)
-    return -1;
-  if (clock_gettime (server_clock, &ts) == -1)
-    err (EXIT_FAILURE, "the processor time of the server");
-  return ts.tv_sec + ts.tv_nsec / 1e9;
+  return server_is_watched ? read_clock_ns (server_clock) / 1e9 : -1;
 }
 
 /*--- Printing. ---*/

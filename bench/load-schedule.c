@@ -19,6 +19,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "bench-clock.h"
 #include "bench-random.h"
 #include "load-content.h"
 #include "load-schedule.h"

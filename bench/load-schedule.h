@@ -11,7 +11,6 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <time.h>
 
 #include "load-workloads.h"
 
@@ -32,15 +31,6 @@ struct turn {
   uint64_t nr_started;
   bool drained; /* no more requests to start */
 };
-
-static inline uint64_t
-now_ns (void)
-{
-  struct timespec ts;
-
-  clock_gettime (CLOCK_MONOTONIC, &ts);
-  return ts.tv_sec * UINT64_C (1000000000) + ts.tv_nsec;
-}
 
 /* Once, before any workload. */
 extern void prepare_schedule (const struct load *load);

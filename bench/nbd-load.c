@@ -63,6 +63,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench-clock.h"
+#include "bench-options.h"
 #include "load-connection.h"
 #include "load-content.h"
 #include "load-results.h"
@@ -73,7 +75,6 @@
 #define MIB_BLOCKS (1048576 / BLOCK_BYTES)
 /* The number of a block fits 32 bits: 16 TiB, less 1 MiB. */
 #define MAX_MIB (UINT32_MAX / MIB_BLOCKS)
-#define MAX_SECONDS 1e6
 
 enum option_value {
   FLAG, /* getopt_long has done all of it */
@@ -117,37 +118,6 @@ static struct load load;
 
 /*--- Options. ---*/
 
-static uint64_t
-parse_number (const char *name, enum option_value option, const char *text)
-{
-  const uint64_t least = ranges[option].least, most = ranges[option].most;
-  const bool digits = text[strspn (text, "0123456789")] == '\0';
-  uint64_t number;
-
-  errno = 0;
-  number = strtoull (text, NULL, 10);
-  if (*text == '\0' || !digits || errno != 0 || number < least || number > most)
-    errx (2, "--%s takes a number from %" PRIu64 " to %" PRIu64 ", not \"%s\"",
-          name, least, most, text);
-  return number;
-}
-
-static double
-parse_seconds (const char *text)
-{
-  const bool digits = text[strspn (text, "0123456789.")] == '\0';
-  char *end;
-  const double number = strtod (text, &end);
-
-  if (!digits || end == text || *end != '\0' || !(number > 0) ||
-      number > MAX_SECONDS)
-    errx (2,
-          "--seconds takes a number above 0 and up to %.0f, such as 0.5, "
-          "not \"%s\"",
-          MAX_SECONDS, text);
-  return number;
-}
-
 static void
 parse_workloads (const char *list)
 {
@@ -188,7 +158,7 @@ parse_option (const char *name, enum option_value option, const char *text)
     print_help ();
     break;
   case SECONDS:
-    seconds = parse_seconds (text);
+    seconds = parse_seconds (name, text);
     break;
   case WORKLOAD:
     parse_workloads (text);
@@ -198,7 +168,8 @@ parse_option (const char *name, enum option_value option, const char *text)
     strings[option] = text;
     break;
   default:
-    numbers[option] = parse_number (name, option, text);
+    numbers[option] =
+      parse_number (name, text, ranges[option].least, ranges[option].most);
   }
 }
 

@@ -43,6 +43,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bench-clock.h"
+
 #define PAGE_BYTES 4096
 #define HALF_PAGES 8192 /* measured; as many for the second thread */
 #define HALF_BYTES ((size_t) HALF_PAGES * PAGE_BYTES)
@@ -91,15 +93,6 @@ struct figure {
 
 static double clock_ns; /* two readings, nothing between */
 static atomic_bool stop_touching;
-
-static uint64_t
-now_ns (void)
-{
-  struct timespec ts;
-
-  clock_gettime (CLOCK_MONOTONIC, &ts);
-  return ts.tv_sec * UINT64_C (1000000000) + ts.tv_nsec;
-}
 
 static int
 compare_samples (const void *a, const void *b)

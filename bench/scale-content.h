@@ -14,15 +14,9 @@
 #ifndef ZMEM_SCALE_CONTENT_H
 #define ZMEM_SCALE_CONTENT_H
 
-#include <err.h>
-#include <fcntl.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "bench-random.h"
 
@@ -34,24 +28,6 @@ struct corpus {
   uint64_t nr_pages;
   uint64_t seed; /* less than 2^24 */
 };
-
-static inline void
-corpus_map (struct corpus *corpus, const char *path)
-{
-  const int fd = open (path, O_RDONLY | O_CLOEXEC);
-  struct stat st;
-
-  if (fd == -1 || fstat (fd, &st) == -1)
-    err (EXIT_FAILURE, "%s", path);
-  corpus->nr_pages = st.st_size / BLOCK_BYTES;
-  if (corpus->nr_pages == 0)
-    errx (EXIT_FAILURE, "%s: smaller than a page", path);
-  corpus->pages =
-    mmap (NULL, st.st_size, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
-  if (corpus->pages == MAP_FAILED)
-    err (EXIT_FAILURE, "%s", path);
-  close (fd);
-}
 
 /* Of one repeated 64-bit pattern. */
 static inline bool

@@ -57,6 +57,9 @@
 
 #include <libnbd.h>
 
+#include "bench-clock.h"
+#include "bench-corpus.h"
+#include "bench-options.h"
 #include "bench-random.h"
 #include "scale-content.h"
 
@@ -111,27 +114,11 @@ static atomic_bool error_told;
 
 static struct connection connections[MAX_CONNECTIONS];
 
-static uint64_t
-clock_ns (clockid_t clock)
-{
-  struct timespec ts;
-
-  if (clock_gettime (clock, &ts) == -1)
-    err (EXIT_FAILURE, "clock_gettime");
-  return ts.tv_sec * UINT64_C (1000000000) + ts.tv_nsec;
-}
-
-static uint64_t
-now_ns (void)
-{
-  return clock_ns (CLOCK_MONOTONIC);
-}
-
 /* 0 where no server was named. */
 static uint64_t
 server_ns (void)
 {
-  return has_server_clock ? clock_ns (server_clock) : 0;
+  return has_server_clock ? read_clock_ns (server_clock) : 0;
 }
 
 /*--- Requests for one block. ---*/
@@ -486,36 +473,10 @@ usage (void)
   exit (2);
 }
 
-static uint64_t
-parse_nr (const char *option, const char *text, uint64_t min, uint64_t max)
-{
-  char *end;
-  uint64_t n;
-
-  errno = 0;
-  n = strtoull (text, &end, 10);
-  if (*text < '0' || *text > '9' || *end != '\0' || errno != 0 || n < min ||
-      n > max)
-    errx (2, "--%s=%s: a number from %" PRIu64 " to %" PRIu64 " is wanted",
-          option, text, min, max);
-  return n;
-}
-
-static void
-parse_seconds (const char *text)
-{
-  char *end;
-
-  seconds = strtod (text, &end);
-  if (end == text || *end != 0 || !(seconds > 0 && seconds <= 86400))
-    errx (2, "--seconds=%s: a time of more than 0 and at most 86400 is wanted",
-          text);
-}
-
 static void
 name_server (const char *pid)
 {
-  const pid_t server = parse_nr ("server-pid", pid, 1, INT32_MAX);
+  const pid_t server = parse_number ("server-pid", pid, 1, INT32_MAX);
   const int r = clock_getcpuclockid (server, &server_clock);
 
   if (r != 0)
@@ -571,22 +532,22 @@ parse_options (int argc, char *argv[], struct request *request)
       parse_workloads (optarg, request);
       break;
     case 'b':
-      nr_blocks = parse_nr ("blocks", optarg, 1, UINT32_MAX);
+      nr_blocks = parse_number ("blocks", optarg, 1, UINT32_MAX);
       break;
     case 'c':
-      nr_connections = parse_nr ("connections", optarg, 1, MAX_CONNECTIONS);
+      nr_connections = parse_number ("connections", optarg, 1, MAX_CONNECTIONS);
       break;
     case 'd':
-      depth = parse_nr ("depth", optarg, 1, MAX_DEPTH);
+      depth = parse_number ("depth", optarg, 1, MAX_DEPTH);
       break;
     case 't':
-      parse_seconds (optarg);
+      seconds = parse_seconds ("seconds", optarg);
       break;
     case 'o':
-      nr_ops = parse_nr ("ops", optarg, 1, INT64_MAX);
+      nr_ops = parse_number ("ops", optarg, 1, INT64_MAX);
       break;
     case 's':
-      corpus.seed = parse_nr ("seed", optarg, 0, (1 << 24) - 1);
+      corpus.seed = parse_number ("seed", optarg, 0, (1 << 24) - 1);
       break;
     case 'f':
       request->state = optarg;
@@ -626,7 +587,7 @@ main (int argc, char *argv[])
   bool good = true;
 
   parse_options (argc, argv, &request);
-  corpus_map (&corpus, request.corpus);
+  corpus.pages = map_pages (request.corpus, &corpus.nr_pages);
   if (nr_blocks == 0)
     nr_blocks = corpus.nr_pages;
   map_generations (request.state);

@@ -19,14 +19,12 @@
 #include <config.h>
 
 #include <err.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <time.h>
 
+#include "bench-clock.h"
+#include "bench-corpus.h"
 #include "bench-random.h"
 #include "codec.h"
 #include "store.h"
@@ -42,10 +40,7 @@ static uint64_t rng_state = 1;
 static double
 processor_us (void)
 {
-  struct timespec t;
-
-  clock_gettime (CLOCK_THREAD_CPUTIME_ID, &t);
-  return t.tv_sec * 1e6 + t.tv_nsec / 1e3;
+  return read_clock_ns (CLOCK_THREAD_CPUTIME_ID) / 1e3;
 }
 
 static void
@@ -117,18 +112,12 @@ least_of (piece_fn fn, uint32_t nr_blocks, unsigned nr_passes)
 static void
 map_corpus (const char *path)
 {
-  const int fd = open (path, O_RDONLY);
-  struct stat st;
+  uint64_t nr;
 
-  if (fd == -1 || fstat (fd, &st) == -1)
-    err (EXIT_FAILURE, "%s", path);
-  nr_pages = st.st_size / BLOCK_BYTES;
-  if (nr_pages < LARGE_BLOCKS)
-    errx (EXIT_FAILURE, "%s: too small", path);
-  corpus = mmap (NULL, nr_pages * BLOCK_BYTES, PROT_READ,
-                 MAP_SHARED | MAP_POPULATE, fd, 0);
-  if (corpus == MAP_FAILED)
-    err (EXIT_FAILURE, "%s", path);
+  corpus = map_pages (path, &nr);
+  if (nr < LARGE_BLOCKS)
+    errx (2, "%s: smaller than %d pages", path, LARGE_BLOCKS);
+  nr_pages = nr;
 }
 
 static void

@@ -41,19 +41,18 @@
 
 #include <assert.h>
 #include <err.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <lz4.h>
 #include <zstd.h>
+
+#include "bench-corpus.h"
 
 #define PAGE_BYTES       4096
 #define ALIGN            16
@@ -452,25 +451,6 @@ measure_payloads (const char *corpus, size_t nr_pages, uint16_t *lz4,
   ZSTD_freeCCtx (cctx);
 }
 
-static const char *
-map_corpus (const char *path, size_t *nr_pages)
-{
-  int fd = open (path, O_RDONLY | O_CLOEXEC);
-  struct stat st;
-  char *p;
-
-  if (fd == -1 || fstat (fd, &st) == -1)
-    err (EXIT_FAILURE, "%s", path);
-  *nr_pages = st.st_size / PAGE_BYTES;
-  if (*nr_pages == 0)
-    errx (EXIT_FAILURE, "%s: smaller than a page", path);
-  p = mmap (NULL, st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-  if (p == MAP_FAILED)
-    err (EXIT_FAILURE, "%s", path);
-  close (fd);
-  return p;
-}
-
 int
 main (int argc, char *argv[])
 {
@@ -489,7 +469,7 @@ main (int argc, char *argv[])
   uint64_t seed = 1;
   double churn = 2;
   const char *corpus;
-  size_t nr_pages;
+  uint64_t nr_pages;
   uint16_t *sizes[2];
   int c;
 
@@ -509,7 +489,7 @@ main (int argc, char *argv[])
                      "CORPUS\n");
     return 2;
   }
-  corpus = map_corpus (argv[optind], &nr_pages);
+  corpus = map_pages (argv[optind], &nr_pages);
   sizes[0] = allocate (nr_pages, sizeof **sizes);
   sizes[1] = allocate (nr_pages, sizeof **sizes);
   measure_payloads (corpus, nr_pages, sizes[0], sizes[1]);

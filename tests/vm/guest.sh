@@ -128,6 +128,15 @@ guest_start () {
   daemon_pids+=("$!")
 }
 
+# The current server had no request that failed, no payload that was damaged.
+server_served_all () {
+  check "no read failed its checksum" is_equal \
+        "$(stat_value checksum_failures)" 0
+  check "no request failed" is_equal "$(stat_value enospc_errors) \
+$(stat_value enomem_errors) $(stat_value eio_errors) \
+$(stat_value other_errors)" "0 0 0 0"
+}
+
 # guest_has_said NAME TEXT: what the scenario told by "says", an ERE.
 guest_has_said () { grep -qaE "^guest says: $2" "$tmp/$1.console"; }
 
