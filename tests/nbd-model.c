@@ -4,7 +4,7 @@
  *
  * Many connections at once against a flat array (tests/test-connections.sh).
  *
- *     nbd-model URI CONNECTIONS OPERATIONS [SEED]
+ *     nbd-model URI CONNECTIONS OPERATIONS [SEED [SECONDS]]
  *
  * The disk is cut into pieces, dealt out in turn to the connections:
  *
@@ -18,7 +18,8 @@
  * hold many whole blocks.
  *
  * After each round another connection compares the whole disk with the
- * shadow and checks that what the server calls zero is zero.
+ * shadow and checks that what the server calls zero is zero.  With SECONDS the
+ * rounds are done again until they have passed.
  *
  * Exit status 0, or 1 and a sentence that names the seed.
  */
@@ -408,7 +409,7 @@ run_round (unsigned round)
   memset (conns, 0, sizeof conns);
   for (unsigned i = 0; i < nr_connections; i++) {
     conns[i].index = i;
-    conns[i].piece_bytes = piece_sizes[round];
+    conns[i].piece_bytes = piece_sizes[round % NR_ROUNDS];
     conns[i].random_state = seed + (round * MAX_CONNECTIONS + i) * 1000003;
     if (pthread_create (&threads[i], NULL, run_connection, &conns[i]) != 0)
       die ("cannot create a thread");
@@ -436,14 +437,20 @@ open_shadow (void)
 int
 main (int argc, char *argv[])
 {
-  if (argc != 4 && argc != 5) {
-    fprintf (stderr, "usage: nbd-model URI CONNECTIONS OPERATIONS [SEED]\n");
+  const time_t start = time (NULL);
+  unsigned round = 0;
+  long seconds;
+
+  if (argc < 4 || argc > 6) {
+    fprintf (stderr, "usage: nbd-model URI CONNECTIONS OPERATIONS [SEED "
+             "[SECONDS]]\n");
     return EXIT_FAILURE;
   }
   uri = argv[1];
   nr_connections = (unsigned) strtoul (argv[2], NULL, 10);
   nr_operations = strtoull (argv[3], NULL, 10);
-  seed = argc == 5 ? strtoull (argv[4], NULL, 10) : (uint64_t) time (NULL);
+  seed = argc > 4 ? strtoull (argv[4], NULL, 10) : (uint64_t) start;
+  seconds = argc > 5 ? strtol (argv[5], NULL, 10) : 0;
   if (nr_connections < 1 || nr_connections > MAX_CONNECTIONS)
     die ("1 to %d connections", MAX_CONNECTIONS);
 
@@ -453,10 +460,11 @@ main (int argc, char *argv[])
       < 2 * NR_IN_FLIGHT)
     die ("the disk is too small for %u connections", nr_connections);
   check_disk ();
-  for (unsigned round = 0; round < NR_ROUNDS; round++)
-    run_round (round);
-  printf ("seed %" PRIu64 ": %zu rounds of %u connections with %" PRIu64
-          " requests each\n", seed, NR_ROUNDS, nr_connections, nr_operations);
+  while (round % NR_ROUNDS != 0 || round == 0
+         || time (NULL) < start + seconds)
+    run_round (round++);
+  printf ("seed %" PRIu64 ": %u rounds of %u connections with %" PRIu64
+          " requests each\n", seed, round, nr_connections, nr_operations);
   free (shadow);
   return EXIT_SUCCESS;
 }

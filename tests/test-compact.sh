@@ -110,7 +110,7 @@ check "a random half is trimmed" is_equal $? 0
 check "held is what the kernel says in each of $looks looks meanwhile" \
       is_equal "$disagreed" 0
 check "memory comes back with no command" \
-      wait_for 60 has_returned "$held" "$payload"
+      wait_for 120 has_returned "$held" "$payload"
 check "held is what the kernel says after it" agrees_with_kernel
 check "objects have been moved" at_least "$(stat_value compact_moved_objects)" 1
 check "no more was copied than returned" at_most \
@@ -123,7 +123,7 @@ check "what was not trimmed is as it was" disk_is "$tmp/model"
 # The rest goes, and with it the table's pages.
 seq 0 $((disk_blocks - 1)) >"$tmp/all"
 check "everything is trimmed" trim_all "$tmp/all"
-check "then next to nothing is held" wait_for 60 held_is_at_most $((3 * M))
+check "then next to nothing is held" wait_for 120 held_is_at_most $((3 * M))
 check "and no page of the table" is_equal "$(stat_value live_regions)" 0
 check "the kernel agrees" agrees_with_kernel
 
@@ -139,13 +139,13 @@ trims "$tmp/half2" >"$tmp/storm"
 # Without the function's time limit around it: the client itself is killed.
 command qemu-io -d unmap -f raw "$uri" <"$tmp/storm" >/dev/null 2>&1 &
 storm_pid=$!
-check "a storm of trims begins" wait_for 60 eval \
+check "a storm of trims begins" wait_for 120 eval \
       "[ \"\$(stat_value trim_requests)\" -gt $((trims + 200)) ]"
 { kill -KILL $storm_pid; wait $storm_pid; } 2>/dev/null
-check "its client is gone" wait_for 60 clients_have_gone
+check "its client is gone" wait_for 120 clients_have_gone
 check "the server is alive" server_is_alive
 check "memory comes back all the same" \
-      wait_for 60 has_returned "$held" "$payload"
+      wait_for 120 has_returned "$held" "$payload"
 trimmed=$(($(stat_value trim_requests) - trims))
 # The request at which it was killed may have been answered or not: it was
 # done, since it was counted.
@@ -162,7 +162,7 @@ stop_server
 start_server_as slow size=64M compact-rate=16K
 check "a full disk" nbdcopy "$tmp/disk" "$uri"
 trim_all "$tmp/half"
-check "a run begins" wait_for 60 eval \
+check "a run begins" wait_for 120 eval \
       '[ "$(stat_value compact_moved_objects)" -gt 0 ]'
 check "and goes on" at_least "$(stat_value reclaimable_bytes)" $((M / 2))
 cp "$tmp/disk" "$tmp/model"
@@ -178,7 +178,7 @@ moved=$(stat_value compact_moved_objects)
 check "manual: nothing moves by itself" is_equal "$moved" 0
 zmemctl -t 100 raw compact wait >"$tmp/waited" 2>&1 &
 wait_pid=$!
-check "a run that was asked for begins" wait_for 60 eval \
+check "a run that was asked for begins" wait_for 120 eval \
       '[ "$(stat_value compact_moved_objects)" -gt 0 ]'
 check "what is reclaimable is left" at_least \
       "$(stat_value reclaimable_bytes)" $((M / 2))

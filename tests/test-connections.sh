@@ -6,6 +6,7 @@
 # Eight connections at once, eight requests under way on each, against a
 # shadow copy (nbd-model.c); each codec, and a codec that changes meanwhile.
 # Then sixty-four on each, with the client of the benchmark (nbd-load).
+# ZMEM_SECONDS: how long all of that goes on [until all requests are done].
 #
 # Functions are given to check:
 # shellcheck disable=SC2317
@@ -20,6 +21,8 @@ model_was_well () {
   [ "$model_status" -eq 0 ]
 }
 
+# Of a longer run, for each of the six below.
+part_seconds=$((${ZMEM_SECONDS:-0} / 6))
 operations=2500
 [ -z "${ZMEM_QUICK:-}" ] || operations=500
 
@@ -27,12 +30,12 @@ for codec in lz4 zstd none; do
   # A size that ends within a block.
   start_server_as $codec size=36000003 compress=$codec
   check "$codec: eight connections against a shadow copy" \
-        bounded "$model" "$uri" 8 $operations
+        bounded "$model" "$uri" 8 $operations "$RANDOM" $part_seconds
   check "$codec: parts of blocks were written" at_least \
         "$(stat_value partial_writes)" 1000
   check "$codec: nothing failed its checksum" is_equal \
         "$(stat_value checksum_failures)" 0
-  wait_for 20 clients_have_gone
+  wait_for 60 clients_have_gone
   check "$codec: all connections have gone" is_equal \
         "$(stat_value connections)" 0
   stop_server $codec
@@ -40,7 +43,8 @@ done
 
 # Codecs come and go while the connections write and read.
 start_server_as changing size=36000003
-bounded "$model" "$uri" 8 $operations >"$tmp/model.out" 2>&1 &
+bounded "$model" "$uri" 8 $operations "$RANDOM" $part_seconds \
+        >"$tmp/model.out" 2>&1 &
 model_pid=$!
 nr_changes=0
 while ! process_ended $model_pid; do
@@ -63,8 +67,10 @@ readonly corpus=$tmp/corpus
 mixed_file "$tmp/half" $((20 * M))
 text_file "$corpus" $((20 * M))
 cat "$tmp/half" >>"$corpus"
-requests=25000
-[ -z "${ZMEM_QUICK:-}" ] || requests=3000
+# Of each workload.
+length="--ops 25000"
+[ -z "${ZMEM_QUICK:-}" ] || length="--ops 3000"
+[ $part_seconds -lt 5 ] || length="--seconds $((part_seconds / 5))"
 
 # run_load ARGUMENTS...: afterwards, and for the next run, the state says what
 # must be on the disk.
@@ -77,8 +83,9 @@ for codec in lz4 zstd; do
   start_server_as load-$codec size=$((40 * M)) compress=$codec
   seed=$RANDOM
   echo "seed $seed"
+  # shellcheck disable=SC2086
   check "$codec: 8 connections, 64 requests under way on each" run_load \
-        --connections 8 --depth 64 --ops $requests \
+        --connections 8 --depth 64 $length \
         --workload mixed,part,swap,churn,part
   check "$codec: all that is then on the disk" run_load \
         --depth 8 --ops 160 --workload seqread256

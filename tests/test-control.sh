@@ -117,13 +117,13 @@ check "until that one ends" not test -e "$robbed_ctl"
 # In the background, where the current folder is another.
 (cd "$tmp" && bounded nbdkit -U "$tmp/daemon.sock" --pidfile "$tmp/daemon.pid" \
   "$ZMEM_PLUGIN" size=1M control=daemon.ctl) >"$tmp/daemon.log" 2>&1
-wait_for 60 test -s "$tmp/daemon.pid"
+wait_for 120 test -s "$tmp/daemon.pid"
 daemon_pid=$(cat "$tmp/daemon.pid")
 adopt_daemon "$daemon_pid"
 ctl=$tmp/daemon.ctl
 check "a server in the background answers" answers
 kill -TERM "$daemon_pid"
-check "it ends" wait_for 60 process_ended "$daemon_pid"
+check "it ends" wait_for 120 process_ended "$daemon_pid"
 check "and removes its socket" not test -e "$ctl"
 
 select_server main
@@ -173,7 +173,7 @@ END
 perl "$tmp/stall.pl" "$ctl" >"$tmp/stall.out" 2>"$tmp/stall.err" &
 stall_pid=$!
 check "a client that never reads is no longer read from" \
-      wait_for 60 grep -q stalled "$tmp/stall.err"
+      wait_for 120 grep -q stalled "$tmp/stall.err"
 
 #----------------------------------------------------------------------
 # The protocol.
@@ -307,7 +307,7 @@ patient_pid=$!
 is_running () {
   matches "$(talk 'compact status\n')" '^compact_state running$'
 }
-check "a compaction is under way" wait_for 60 is_running
+check "a compaction is under way" wait_for 120 is_running
 check "others are answered" is_equal \
       "$(talk 'stats\nlimit\ncompact\n' | frames)" $'ok\nok\nok'
 check "the disk is read" nbdcopy "$uri" "$tmp/back"
@@ -332,7 +332,7 @@ check "clients that hang up while they wait" bounded perl "$tmp/leave.pl" \
       "$ctl"
 check "leave it answering" answers
 no_more_fds () { at_most "$(nr_fds)" "$slow_fds"; }
-check "leave nothing behind" wait_for 20 no_more_fds
+check "leave nothing behind" wait_for 60 no_more_fds
 check "and the first one waiting" not process_ended "$patient_pid"
 # In the middle of all that.
 stop_server slow
@@ -375,7 +375,7 @@ check "and the server still answers" answers
 for _ in $(seq 20); do talk 'stats json\nstats' >/dev/null; done
 # One for the client that never reads, if it still has its place.
 few_fds () { at_most "$(nr_fds)" $((fds_at_start + 1)); }
-check "clients that left leave nothing behind" wait_for 20 few_fds
+check "clients that left leave nothing behind" wait_for 60 few_fds
 
 # Clients that hang up with an answer on its way.
 cat >"$tmp/rude.pl" <<'END'
@@ -400,11 +400,11 @@ check "and is right" cmp -n $((4 * M)) "$tmp/text" "$tmp/back"
 if [ "${ZMEM_QUICK:-}" != 1 ]; then
   # It may have been dropped by the crowd already; if not, after 30 s.
   check "the client that never read is dropped" \
-        wait_for 60 process_ended "$stall_pid"
+        wait_for 120 process_ended "$stall_pid"
   perl "$tmp/stall.pl" "$ctl" >"$tmp/stall.out" 2>"$tmp/stall.err" &
   stall_pid=$!
   check "one that nobody else pushes out" \
-        wait_for 60 process_ended "$stall_pid"
+        wait_for 120 process_ended "$stall_pid"
   check "after 30 seconds, not at once" at_least \
         "$(cat "$tmp/stall.out")" 29
   check "and not much later" at_most "$(cat "$tmp/stall.out")" 45

@@ -186,16 +186,16 @@ corpus_ended () { process_ended "$corpus_pid"; }
 group_is_gone () { is_equal "$(processes_by 4 "$worker")" ''; }
 "$corpus" -o x -s 64 --strata s >/dev/null 2>&1 </dev/null &
 corpus_pid=$!
-check "it begins" wait_for 20 has_begun
+check "it begins" wait_for 60 has_begun
 # The one that does the work leads the group that all others are in.
 worker=$(processes_by 3 $corpus_pid)
 check "a process does the work" matches "$worker" '^[0-9]+$'
 check "and leads a group" not group_is_gone
 kill -TERM $corpus_pid
-check "it ends" wait_for 20 corpus_ended
+check "it ends" wait_for 60 corpus_ended
 wait $corpus_pid
 check "by the signal" is_equal $? 143
-check "with all that it started" wait_for 20 group_is_gone
+check "with all that it started" wait_for 60 group_is_gone
 check "nothing is left in TMPDIR" is_empty_folder "$TMPDIR"
 check "nor where its output goes" is_empty_folder "$tmp/empty"
 

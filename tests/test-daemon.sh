@@ -19,7 +19,7 @@ serve () {
   (cd "$tmp/work" && rm -f "$name.pid" "$name.sock" &&
      bounded nbdkit -U "$name.sock" --pidfile "$name.pid" "$ZMEM_PLUGIN" \
              size=64M "$@") 2>>"$tmp/$name.log" || return 1
-  wait_for 20 test -s "$tmp/work/$name.pid" || return 1
+  wait_for 60 test -s "$tmp/work/$name.pid" || return 1
   server_pid=$(cat "$tmp/work/$name.pid")
   adopt_daemon "$server_pid"
   sock=$tmp/work/$name.sock
@@ -40,7 +40,7 @@ check "its control socket is where it was asked for" zmemctl stats
 check "nobody else may use the control socket" is_equal \
       "$(stat -c %a "$ctl")" 600
 check "its statistics are where they were asked for" \
-      wait_for 20 test -s "$tmp/work/one.prom"
+      wait_for 60 test -s "$tmp/work/one.prom"
 random_file "$tmp/data" $((16 * M))
 check "copy in" nbdcopy "$tmp/data" "$uri"
 check "copy out" nbdcopy "$uri" "$tmp/out"
@@ -49,7 +49,7 @@ check "it has threads of its own" grep -q zmem \
       <(cat "/proc/$server_pid/task/"*/comm)
 
 kill -TERM "$server_pid"
-check "ends when asked to" wait_for 20 process_ended "$server_pid"
+check "ends when asked to" wait_for 60 process_ended "$server_pid"
 check "its control socket is gone" test ! -e "$ctl"
 check "its statistics are not" grep -q "^zmem_write_bytes_total $((16 * M))$" \
       "$tmp/work/one.prom"
@@ -59,7 +59,7 @@ check "no other file is left" is_equal \
 # Killed: its control socket stays, and is in nobody's way.
 check "starts again" serve two control=two.ctl
 kill -KILL "$server_pid"
-check "is killed" wait_for 20 process_ended "$server_pid"
+check "is killed" wait_for 60 process_ended "$server_pid"
 check "its control socket stays" test -S "$ctl"
 check_fails "and nobody answers on it" '.' zmemctl stats
 check "the next server takes it over" serve two control=two.ctl
@@ -72,7 +72,7 @@ check "starts where zmemctl looks" serve three control=../run/zmem/three.ctl
 third_pid=$server_pid
 check "starts beside it" serve four control=../run/zmem/four.ctl
 kill -KILL "$server_pid"
-wait_for 20 process_ended "$server_pid"
+wait_for 60 process_ended "$server_pid"
 check "zmemctl list" bounded env XDG_RUNTIME_DIR="$tmp/run" "$ZMEMCTL" list
 cp "$tmp/check.out" "$tmp/list"
 check "it finds the live one" grep -q "run/zmem/three.ctl .*64" "$tmp/list"
@@ -83,7 +83,7 @@ check "the only live one needs no -s" bounded \
 
 for server_pid in "$second_pid" "$third_pid"; do
   kill -TERM "$server_pid"
-  check "ends in the end" wait_for 20 process_ended "$server_pid"
+  check "ends in the end" wait_for 60 process_ended "$server_pid"
 done
 check "their control sockets are gone" test ! -e "$tmp/work/two.ctl" -a \
       ! -e "$tmp/run/zmem/three.ctl"

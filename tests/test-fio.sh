@@ -5,6 +5,7 @@
 #
 # fio verifies what it wrote: mixed sizes from 512 bytes to 64 KiB, several
 # jobs at once, trims before writes; and for longer, up to 1 MiB, deeper.
+# ZMEM_SECONDS: how long [three rounds of the last].
 #
 # Functions are given to check:
 # shellcheck disable=SC2317
@@ -63,12 +64,12 @@ done
 start_server_as long size=256M
 rounds=3
 [ -z "${ZMEM_QUICK:-}" ] || rounds=1
-for ((round = 1; round <= rounds; round++)); do
+for ((round = 1; round <= rounds || SECONDS < ${ZMEM_SECONDS:-0}; round++)); do
   for sizes in 512-4k 4k-4k 512-1m; do
     check "long, round $round: sizes of $sizes" run_fio \
           --name=long --rw=randwrite --bsrange=$sizes --iodepth=16 \
           --numjobs=2 --size=${mib}m --offset_increment=128m \
-          --refill_buffers --buffer_compress_percentage=$((round * 25)) \
+          --refill_buffers --buffer_compress_percentage=$((round % 4 * 25)) \
           --randseed=$((round * 1000)) --do_verify=1 --verify=xxhash \
           --verify_backlog=512 --verify_fatal=1
   done

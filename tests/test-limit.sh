@@ -132,7 +132,7 @@ check "what it was to replace is whole" awk '
 held_before=$(held_bytes)
 check "trim at the limit" io -c "discard 32M 4M"
 check "trim with odd edges at the limit" io -c "discard 37748737 100000"
-check "a trim gives memory back" wait_for 60 \
+check "a trim gives memory back" wait_for 120 \
       held_is_at_most $((held_before - 3 * M))
 check "there is room again" io -c "write -s $tmp/random-1M 204M 1M" \
       -c "write -s $tmp/random-1M 205M 1M" -c "write -s $tmp/random-1M 206M 1M"
@@ -156,7 +156,7 @@ check "overwriting is not refused meanwhile" \
       nbdcopy "$tmp/old-random" "$uri"
 check "held did not grow meanwhile" at_most "$(held_bytes)" "$held_before"
 check "trim the rest" io -c "discard 32M 224M"
-check "held is below the new limit" wait_for 60 held_is_at_most $((16 * M))
+check "held is below the new limit" wait_for 120 held_is_at_most $((16 * M))
 check "there is room below the new limit" \
       io -c "write -s $tmp/random-1M 240M 1M"
 

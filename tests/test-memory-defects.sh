@@ -35,7 +35,7 @@ for codec in lz4 zstd none; do
   metadata_empty=$(stat_value metadata_bytes)
   rss_empty=$(process_bytes "$server_pid" RssAnon)
   check "$codec: write 64 MiB" nbdcopy "$tmp/data" "$uri"
-  wait_for 20 clients_have_gone
+  wait_for 60 clients_have_gone
   held_full=$(held_bytes)
   payload_full=$(stat_value payload_rounded_bytes)
   rss_full=$(process_bytes "$server_pid" RssAnon)
@@ -49,7 +49,7 @@ for codec in lz4 zstd none; do
   payload_freed=$((payload_full - $(stat_value payload_rounded_bytes)))
   check "$codec: half of the payload is gone" at_least $payload_freed \
         $((payload_full * 45 / 100))
-  check "$codec: so is its memory, in a moment" wait_for 60 \
+  check "$codec: so is its memory, in a moment" wait_for 120 \
         held_is_at_most $((held_full - payload_freed * 97 / 100 + 2 * M))
   rss_half=$(process_bytes "$server_pid" RssAnon)
   freed=$((held_full - $(held_bytes)))
@@ -61,7 +61,7 @@ for codec in lz4 zstd none; do
   check "$codec: the other half is whole" cmp -i $((32 * M)) \
         -n $((32 * M)) "$tmp/data" "$tmp/out"
   check "$codec: trim all" qemu-io -f raw "$uri" -c "discard 0 256M"
-  check "$codec: next to nothing is held" wait_for 60 \
+  check "$codec: next to nothing is held" wait_for 120 \
         held_is_at_most $((held_empty + M))
   check "$codec: no page of the table is left" at_most \
         "$(stat_value metadata_bytes)" $((metadata_empty + 64 * K))

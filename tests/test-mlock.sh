@@ -34,7 +34,7 @@ serve () {
   rm -f "$tmp/open/$name.pid"
   bounded nbdkit -U "$tmp/open/$name.sock" --pidfile "$tmp/open/$name.pid" \
           "$@" "control=$tmp/open/$name.ctl" 2>>"$log" || return 1
-  wait_for 20 test -s "$tmp/open/$name.pid"
+  wait_for 60 test -s "$tmp/open/$name.pid"
   server_pid=$(cat "$tmp/open/$name.pid")
   adopt_daemon "$server_pid"
   sock=$tmp/open/$name.sock
@@ -61,7 +61,7 @@ holds_and_returns () {
   held=$(held_bytes)
   locked=$(locked_bytes "$server_pid")
   check "$name: trim" qemu-io -f raw "$uri" -c "discard 0 32M"
-  check "$name: trimming lowers what is held" wait_for 60 \
+  check "$name: trimming lowers what is held" wait_for 120 \
         held_is_at_most $((held - 31 * M))
   check "$name: the kernel has it back" at_most \
         "$(locked_bytes "$server_pid")" $((locked - 30 * M))
@@ -71,7 +71,7 @@ holds_and_returns () {
 
 ends () {
   kill -TERM "$server_pid"
-  check "$1: ends" wait_for 20 process_ended "$server_pid"
+  check "$1: ends" wait_for 60 process_ended "$server_pid"
 }
 
 random_file "$tmp/random" $((32 * M))

@@ -587,6 +587,7 @@ read_options (int argc, char *argv[])
   options = (struct options) {
     .nr_threads = 8, .size = 40 * MIB + 1234, .nr_ops = 2000,
     .nr_epochs = test_quick () ? 6 : TEST_SANITIZED ? 10 : 60,
+    .seconds = test_seconds (),
   };
   while ((opt = getopt_long (argc, argv, "", longopts, NULL)) != -1)
     switch (opt) {

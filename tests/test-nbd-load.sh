@@ -179,11 +179,11 @@ if has_plugin file; then
   start_nbdkit file file "$disk"
   run_load --verify --state "$tmp/file.state" --seconds 100 --workload part &
   client_pid=$!
-  check "the file is written to" wait_for 60 is_written
+  check "the file is written to" wait_for 120 is_written
   kill -KILL "$server_pid"
   wait "$server_pid" 2>/dev/null
   unset 'server_pids[file]'
-  check "the client ends with its server" wait_for 60 process_ended $client_pid
+  check "the client ends with its server" wait_for 120 process_ended $client_pid
   wait $client_pid
   rm -f "$sock"
   start_nbdkit file file "$disk"

@@ -123,7 +123,7 @@ check "full again" nbdcopy "$tmp/random" "$uri"
 copy_sparse "allocated" --connections=8 --allocated
 check "all of it is allocated" is_equal "$(stat_value live_blocks)" \
       $((64 * M / 4096))
-check "zeros that are allocated take no pages" wait_for 60 held_is_at_most \
+check "zeros that are allocated take no pages" wait_for 120 held_is_at_most \
       $((nr_blocks * 4200 + 3 * M))
 copy_sparse "and sparse again" --connections=3 --sparse=65536
 

@@ -45,7 +45,7 @@ mount_disk () {
           </dev/null >"$tmp/fuse.log" 2>&1 &
   fuse_pid=$!
   adopt_daemon $fuse_pid
-  wait_for 60 mount_decided "$name"
+  wait_for 120 mount_decided "$name"
   if [ ! -s "$tmp/$name.fuse.pid" ]; then
     if grep -Eiq 'not permitted|permission denied' "$tmp/fuse.log"; then
       stop_server "$name"
@@ -58,10 +58,10 @@ mount_disk () {
 
 unmount_disk () {
   check "unmount" unmount "${disk%/*}"
-  check "nbdfuse ends then" wait_for 60 process_ended $fuse_pid
+  check "nbdfuse ends then" wait_for 120 process_ended $fuse_pid
   wait $fuse_pid
   check "with success" is_equal $? 0
-  wait_for 60 clients_have_gone
+  wait_for 120 clients_have_gone
 }
 
 operations=8000
@@ -118,7 +118,7 @@ if nbdkit null --dump-plugin >/dev/null 2>&1; then
               'seed 7, operation [0-9]+: .* should be 0x' \
               bounded "$random" "$disk" "$tmp/copy" 100 7
   check "unmount" unmount "${disk%/*}"
-  wait_for 60 process_ended $fuse_pid
+  wait_for 120 process_ended $fuse_pid
   stop_server null
 fi
 

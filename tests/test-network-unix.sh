@@ -49,7 +49,7 @@ serves () {
 # refuses NAME UID GID REGEX: by one line, and has nothing for him.
 refuses () {
   local name=$1 uid=$2 gid=$3 regex=$4 out=$tmp/out/refused before held
-  wait_for 20 clients_have_gone
+  wait_for 60 clients_have_gone
   before=$(account)
   held=$(held_bytes)
   check_fails "$name is refused" "$regex" as "$uid" "$gid" nbdcopy "$uri" \
@@ -58,10 +58,10 @@ refuses () {
         "$(wc -l <"$tmp/check.out") line" "1 line"
   check "$name reads nothing" test ! -s "$out"
   rm -f "$out"
-  wait_for 20 is_account "$before"
+  wait_for 60 is_account "$before"
   check "$name leaves nothing behind" is_equal "$(account)" "$before"
-  check "nothing is held for $name" wait_for 20 held_is_at_most "$held"
-  check "$name keeps no connection" wait_for 20 clients_have_gone
+  check "nothing is held for $name" wait_for 60 held_is_at_most "$held"
+  check "$name keeps no connection" wait_for 60 clients_have_gone
   check "$name does not end the server" server_is_alive
 }
 

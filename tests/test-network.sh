@@ -54,7 +54,7 @@ make_namespace () {
   "${dying[@]}" unshare --net sleep infinity </dev/null &
   holders[$1]=$!
   adopt_daemon $!
-  if ! wait_for 20 is_apart "${holders[$1]}"; then
+  if ! wait_for 60 is_apart "${holders[$1]}"; then
     fail "there is a namespace for the $1"
     finish
   fi
@@ -196,22 +196,22 @@ enter client "${dying[@]}" "$load" --corpus "$tmp/data" --json --verify \
       --state "$tmp/state" --workload mixed --ops 8000 --rate 2000 --depth 4 \
       "$uri" >"$tmp/broken.out" 2>"$tmp/broken.err" </dev/null &
 load_pid=$!
-check "a transfer is under way" wait_for 60 more_requests $((before + 300))
+check "a transfer is under way" wait_for 120 more_requests $((before + 300))
 sent=$(nr_sent_again)
 at server ip link set up0 down
 check "with the link down, segments are sent again" \
-      wait_for 60 more_sent_again "$sent"
-check "no request arrives" wait_for 60 is_quiet
+      wait_for 120 more_sent_again "$sent"
+check "no request arrives" wait_for 120 is_quiet
 requests=$(nr_requests)
 sent=$(nr_sent_again)
-check "they are sent again once more" wait_for 60 more_sent_again "$sent"
+check "they are sent again once more" wait_for 120 more_sent_again "$sent"
 check "still no request arrives" is_equal "$(nr_requests)" "$requests"
 check "the client waits" not process_ended $load_pid
 check "the server keeps its connections" is_equal \
       "$(stat_value connections)" 2
 at server ip link set up0 up
 check "the link is mended: the transfer goes on" \
-      wait_for 60 more_requests "$requests"
+      wait_for 120 more_requests "$requests"
 wait_for 150 process_ended $load_pid || kill -KILL $load_pid
 wait $load_pid
 status=$?
@@ -260,7 +260,7 @@ connect_client () {
   enter client "${dying[@]}" perl "$tmp/client.pl" "$2" "$tmp/$1.told" \
         2>"$tmp/$1.err" </dev/null &
   client_pid=$!
-  check "$1: a client has read" wait_for 60 test -e "$tmp/$1.told" ||
+  check "$1: a client has read" wait_for 120 test -e "$tmp/$1.told" ||
     cat "$tmp/$1.err"
 }
 kill_client () {
@@ -285,7 +285,7 @@ serves_next () {
         load_was_well next $status
 }
 
-wait_for 20 clients_have_gone
+wait_for 60 clients_have_gone
 check "no connection is left" is_equal "$(stat_value connections)" 0
 held=$(held_bytes)
 fds=$(nr_fds)
@@ -293,8 +293,8 @@ few_fds () { at_most "$(nr_fds)" "$fds"; }
 
 connect_client killed idle
 kill_client
-check "killed: its connection is freed" wait_for 60 clients_have_gone
-check "killed: and its files" wait_for 60 few_fds
+check "killed: its connection is freed" wait_for 120 clients_have_gone
+check "killed: and its files" wait_for 120 few_fds
 serves_next killed
 
 # In the middle of an answer: the server has something to send, and learns
@@ -305,7 +305,7 @@ check "busy: the server lives" server_is_alive
 check "busy: it does not know yet" is_equal "$(stat_value connections)" 1
 client_returns busy
 check "busy: its connection is freed" wait_for 120 clients_have_gone
-check "busy: and its files" wait_for 60 few_fds
+check "busy: and its files" wait_for 120 few_fds
 serves_next busy
 
 # One that was not asked for anything: nothing tells the server, which waits
@@ -315,20 +315,20 @@ client_vanishes
 check "idle: the server lives" server_is_alive
 client_returns idle
 serves_next idle
-check "idle: the server goes on waiting" wait_for 20 nr_connections_is 1
+check "idle: the server goes on waiting" wait_for 60 nr_connections_is 1
 # nbdkit 1.32.5 would not even end for SIGTERM while it waits so.  An
 # administrator can end the connection, where the kernel can
 # (CONFIG_INET_DIAG_DESTROY); ss lists what it has ended.
 is_stuck=no
 if [ -n "$(at server ss -HKt dst 192.0.2.2 2>"$tmp/ss.err")" ]; then
-  check "idle: ss -K ends it" wait_for 60 clients_have_gone
+  check "idle: ss -K ends it" wait_for 120 clients_have_gone
 else
   echo "note: this kernel cannot end a connection (ss -K)"
   is_stuck=yes
 fi
 serves_next "after all"
 
-wait_for 60 held_is_at_most "$held"
+wait_for 120 held_is_at_most "$held"
 check "clients that vanished hold no memory" at_most "$(held_bytes)" "$held"
 check "no checksum failed" is_equal "$(stat_value checksum_failures)" 0
 if [ $is_stuck = no ]; then

@@ -157,12 +157,12 @@ start_qemu_nbd () {
            "$@" "$disk_uri" </dev/null >"$tmp/$name.nbd.log" 2>&1 &
   nbd_pid=$!
   adopt_daemon $nbd_pid
-  wait_for 60 test -s "$tmp/$name.nbd.pid"
+  wait_for 120 test -s "$tmp/$name.nbd.pid"
   uri="nbd+unix:///?socket=$tmp/$name.nbd"
 }
 stop_qemu_nbd () {
   kill -TERM $nbd_pid
-  check "$1: qemu-nbd ends" wait_for 60 process_ended $nbd_pid
+  check "$1: qemu-nbd ends" wait_for 120 process_ended $nbd_pid
   wait $nbd_pid
   check "$1: with success" is_equal $? 0
 }
@@ -202,7 +202,7 @@ if [ -x "$load" ]; then
         load --depth 8 --ops 64 --workload seqread256 "$disk_uri"
 fi
 stop_qemu_nbd unmap
-wait_for 60 clients_have_gone
+wait_for 120 clients_have_gone
 stop_server onward
 
 finish

@@ -234,7 +234,7 @@ run_line () {
   typed=$(substituted "$line")
   case $line in
     *"# a moment later")
-      wait_for 60 say "$typed"
+      wait_for 120 say "$typed"
       status=$?
       ;;
     *)
@@ -245,7 +245,7 @@ run_line () {
   # Who types is slower than a server that ends.
   if [[ $line == kill\ * ]]; then
     for pid in $(eval "echo ${typed#kill }"); do
-      wait_for 60 process_ended "$pid" ||
+      wait_for 120 process_ended "$pid" ||
         { echo "server $pid does not end"; return 1; }
     done
   fi
@@ -333,7 +333,7 @@ run_recipes () {
         [ -z "$reason" ] || continue
         case $last in
           *"# a moment later")
-            wait_for 10 shows_again "$text"
+            wait_for 60 shows_again "$text"
             ;;
         esac
         check "$file: one sees: $text" shows "$text"

@@ -20,7 +20,7 @@ check "512 bytes to 64 MiB: written, read, zeroed, trimmed" \
       bounded "$client" "$sock" sizes
 check "no request failed" is_equal "$(stat_value other_errors) \
 $(stat_value eio_errors) $(stat_value enospc_errors)" "0 0 0"
-check "a zero of all has given everything back" wait_for 60 \
+check "a zero of all has given everything back" wait_for 120 \
       held_is_at_most $((fresh + M))
 stop_server sizes
 
@@ -35,7 +35,7 @@ check "zeroes without holes took the table's room" at_least \
       "$(stat_value held_highest_bytes)" $((fresh + 8 * M))
 check "and no more" at_most "$(stat_value held_highest_bytes)" \
       $((fresh + 14 * M))
-check "trims have given everything back" wait_for 60 \
+check "trims have given everything back" wait_for 120 \
       held_is_at_most $((fresh + M))
 check "nothing is left" is_equal "$(stat_value live_blocks)" 0
 stop_server edges

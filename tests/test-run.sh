@@ -29,14 +29,14 @@ start_run () {
   "$run" "$@" >../out 2>../err </dev/null &
   run_pid=$!
   adopt_daemon "$run_pid"
-  wait_for 60 run_decided
+  wait_for 120 run_decided
   check "run $* serves" has_connect_lines || cat ../out ../err
 }
 
 # stop_run: as Ctrl-C does.  (A script's own background jobs ignore SIGINT.)
 stop_run () {
   kill -TERM "$run_pid"
-  wait_for 60 run_ended
+  wait_for 120 run_ended
   wait "$run_pid"
   check "run ends with 0" is_equal $? 0
   check "run says what the disk held" grep -q '^What the disk held:' ../out
@@ -97,6 +97,6 @@ start_run size=16M control=other.ctl
 check "control= is heeded" test -S other.ctl
 kill -KILL "$run_pid"
 wait "$run_pid" 2>/dev/null
-check "nbdkit ends with run" wait_for 60 nobody_listens
+check "nbdkit ends with run" wait_for 120 nobody_listens
 
 finish

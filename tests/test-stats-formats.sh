@@ -53,21 +53,21 @@ sample () { sed -n "s/^zmem_$1 //p" "$file"; }
 sample_is () { [ "$(sample "$1")" = "$2" ]; }
 
 start_server size=64M "statsfile=$file" stats-interval=1 stats-export=stats
-check "the file appears" wait_for 20 test -s "$file"
+check "the file appears" wait_for 60 test -s "$file"
 check "it is Prometheus text" is_prometheus "$file"
 check "it has the disk's size" is_equal "$(sample size_bytes)" $((64 * M))
 check "everybody may read it" is_equal "$(stat -c %a "$file")" 644
 
 text_file "$tmp/text" $((8 * M))
 qemu-io -f raw "$uri" -c "write -s $tmp/text 0 8M" >"$tmp/qemu-io.out"
-check "it is written anew" wait_for 20 sample_is write_bytes_total $((8 * M))
+check "it is written anew" wait_for 60 sample_is write_bytes_total $((8 * M))
 
 # Replaced, not rewritten: who has the old file open goes on reading that.
 is_replaced () { [ ! "/proc/$$/fd/$1" -ef "$file" ]; }
 lines=$(wc -l <"$file")
 for nth in first second third; do
   exec {fd}<"$file"
-  check "it is replaced a $nth time" wait_for 20 is_replaced "$fd"
+  check "it is replaced a $nth time" wait_for 60 is_replaced "$fd"
   check "the file before that stays whole" is_equal "$(wc -l <&"$fd")" \
         "$lines"
   exec {fd}<&-

@@ -25,7 +25,7 @@ leftover () { compgen -G "$tmp/stats/*.tmp"; }
 #----------------------------------------------------------------------
 
 start_server size=64M statsfile="$file" stats-interval=1
-check "the file is there" wait_for 60 test -s "$file"
+check "the file is there" wait_for 120 test -s "$file"
 check "others may read it" is_equal "$(umask 022; stat -c %A "$file")" \
       "-rw-r--r--"
 check "it has the statistics" has size_bytes $((64 * M))
@@ -33,8 +33,8 @@ first=$(inode)
 
 text_file "$tmp/text" $((4 * M))
 check "blocks to count" nbdcopy "$tmp/text" "$uri"
-check "the file is replaced" wait_for 60 replaced "$first"
-check "and says what was written" wait_for 60 has lz4_blocks 1024
+check "the file is replaced" wait_for 120 replaced "$first"
+check "and says what was written" wait_for 120 has lz4_blocks 1024
 
 # A reader that opens it now and then never sees half of one: each begins
 # with the first statistic and ends with the last histogram's count.
@@ -63,25 +63,25 @@ check "a reader always sees a whole one" always_whole
 # folder is back.
 mv "$tmp/stats" "$tmp/away"
 complained () { grep -q 'statsfile=.*cannot be written' "$log"; }
-check "trouble is said" wait_for 60 complained
+check "trouble is said" wait_for 120 complained
 # Two more intervals, by the server's clock.
 later=$(($(stat_value uptime_seconds) + 3))
 has_uptime () { at_least "$(stat_value uptime_seconds)" $later; }
-check "time goes by" wait_for 60 has_uptime
+check "time goes by" wait_for 120 has_uptime
 check "once" is_equal "$(grep -c 'statsfile=' "$log")" 1
 check "the disk does not mind" nbdcopy "$tmp/text" "$uri"
 mv "$tmp/away" "$tmp/stats"
 second=$(inode)
-check "it goes on when it can" wait_for 60 replaced "$second"
+check "it goes on when it can" wait_for 120 replaced "$second"
 mv "$tmp/stats" "$tmp/away"
 complained_again () { [ "$(grep -c 'statsfile=' "$log")" = 2 ]; }
-check "trouble that comes back is said again" wait_for 60 complained_again
+check "trouble that comes back is said again" wait_for 120 complained_again
 mv "$tmp/away" "$tmp/stats"
 stop_server
 
 # An interval that never comes: what is there at the end was written then.
 start_server_as last size=64M statsfile="$file" stats-interval=86400
-check "a new server begins anew" wait_for 60 has lz4_blocks 0
+check "a new server begins anew" wait_for 120 has lz4_blocks 0
 check "some more blocks" nbdcopy "$tmp/text" "$uri"
 check "not yet in the file" has lz4_blocks 0
 stop_server last
@@ -99,7 +99,7 @@ rm "$file.zmem.tmp"
 # What a killed server left is in nobody's way.
 echo rubbish >"$file.zmem.tmp"
 start_server_as tidy size=1M statsfile="$file"
-check "a leftover is replaced" wait_for 60 has size_bytes $M
+check "a leftover is replaced" wait_for 120 has size_bytes $M
 stop_server tidy
 check "and gone" not leftover
 
@@ -107,13 +107,13 @@ check "and gone" not leftover
 (cd "$tmp/stats" && bounded nbdkit -U "$tmp/daemon.sock" \
   --pidfile "$tmp/daemon.pid" "$ZMEM_PLUGIN" size=2M statsfile=zmem.prom) \
   >"$tmp/daemon.log" 2>&1
-wait_for 60 test -s "$tmp/daemon.pid"
+wait_for 120 test -s "$tmp/daemon.pid"
 daemon_pid=$(cat "$tmp/daemon.pid")
 adopt_daemon "$daemon_pid"
 check "a server in the background writes it where it was told to" \
-      wait_for 60 has size_bytes $((2 * M))
+      wait_for 120 has size_bytes $((2 * M))
 kill -TERM "$daemon_pid"
-check "and ends" wait_for 60 process_ended "$daemon_pid"
+check "and ends" wait_for 120 process_ended "$daemon_pid"
 
 #----------------------------------------------------------------------
 # What is refused at the start.

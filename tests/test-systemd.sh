@@ -110,7 +110,7 @@ activate () {
     </dev/null 2>>"$log" &
   server_pid=$!
   server_pids[main]=$server_pid
-  wait_for 20 test -S "$sock"
+  wait_for 60 test -S "$sock"
 }
 
 # As far as prlimit, setpriv and unshare can do what the unit says, and this
@@ -253,7 +253,7 @@ start_systemd () {
     pid1=$(cat "/proc/$launcher/task/$launcher/children") &&
       pid1=${pid1%% *} && [ -n "$pid1" ]
   }
-  wait_for 20 child_of_launcher && wait_for 30 state_is basic.target active
+  wait_for 60 child_of_launcher && wait_for 30 state_is basic.target active
 }
 
 if ! start_systemd >"$tmp/start.out" 2>&1; then
@@ -349,10 +349,10 @@ check "it has no network" is_equal \
 
 # It dies.  Nobody is served zeros.
 within kill -KILL "$(main_pid)"
-check "a server that is killed has failed" wait_for 20 service_is failed
+check "a server that is killed has failed" wait_for 60 service_is failed
 check_fails "a client that comes again is refused" nbd_connect \
             within nbdinfo "$uri"
-check "the socket is closed with it" wait_for 20 socket_is failed
+check "the socket is closed with it" wait_for 60 socket_is failed
 check_fails "and stays so" nbd_connect within nbdinfo "$uri"
 check "no server was started" service_is failed
 check_fails "nor is one by hand" . in_run start zmem@disk.service
@@ -375,11 +375,11 @@ check "the server is active" service_is active
 check "the server ends" in_run stop zmem@disk.service
 check_fails "a client is refused after that, too" nbd_connect \
             within nbdinfo "$uri"
-check "and the socket is closed" wait_for 20 socket_is failed
+check "and the socket is closed" wait_for 60 socket_is failed
 check "it starts anew" again
 check "and serves" copies_within
 check "stopping the socket stops all" in_run stop zmem@disk.socket
-check "the server is gone" wait_for 20 service_is inactive
+check "the server is gone" wait_for 60 service_is inactive
 check "its sockets are gone" not within ls "$sock" /run/zmem/disk.ctl
 select_disk other
 check "another disk is still as it was" holds_data
@@ -390,8 +390,8 @@ write_conf wrong.conf 'ZMEM_OPTIONS="size=64M compress=brotli"'
 in_run start zmem@wrong.socket
 check_fails "wrong options: no client is served" nbd_connect \
             within nbdinfo "$uri"
-check "the unit has failed" wait_for 20 service_is failed
-check "the socket, too" wait_for 20 socket_is failed
+check "the unit has failed" wait_for 60 service_is failed
+check "the socket, too" wait_for 60 socket_is failed
 write_conf wrong.conf 'ZMEM_OPTIONS="size=64M"'
 check "mended, it starts" again
 check "and serves" copies_within

@@ -60,7 +60,7 @@ refused () {
   local name=$1 regex=$2 before held fds
   shift 2
   [ $# -gt 1 ] || set -- nbdcopy "$1" "$tmp/refused.out"
-  wait_for 20 clients_have_gone
+  wait_for 60 clients_have_gone
   before=$(account)
   held=$(held_bytes)
   fds=$(nr_fds)
@@ -69,10 +69,10 @@ refused () {
         "$(grep -cv '^Did you forget' "$tmp/check.out") line" "1 line"
   check "$name: nothing was read" test ! -s "$tmp/refused.out"
   rm -f "$tmp/refused.out"
-  wait_for 20 is_account "$before"
+  wait_for 60 is_account "$before"
   check "$name: nothing is left behind" is_equal "$(account)" "$before"
-  check "$name: nothing is held for it" wait_for 20 held_is_at_most "$held"
-  check "$name: its connection is freed" wait_for 20 few_fds "$fds"
+  check "$name: nothing is held for it" wait_for 60 held_is_at_most "$held"
+  check "$name: its connection is freed" wait_for 60 few_fds "$fds"
   check "$name: the server lives" server_is_alive
 }
 

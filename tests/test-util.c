@@ -65,6 +65,14 @@ test_quick (void)
   return text != NULL && *text != '\0' && strcmp (text, "0") != 0;
 }
 
+unsigned
+test_seconds (void)
+{
+  const char *text = getenv ("ZMEM_SECONDS");
+
+  return text != NULL ? (unsigned) strtoul (text, NULL, 10) : 0;
+}
+
 /*--------------------------------------------------------------------*/
 /* Random numbers. */
 

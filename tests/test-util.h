@@ -7,7 +7,8 @@
  * threads that must not jump.
  *
  * Environment: ZMEM_SEED=N instead of a seed from the clock; ZMEM_QUICK=1
- * for a short run.
+ * for a short run, ZMEM_SECONDS=N for one of so many seconds, where a test has
+ * a length.
  */
 
 #ifndef ZMEM_TEST_UTIL_H
@@ -39,6 +40,8 @@ extern void test_start (const char *name);
 extern uint64_t test_seed (void);
 extern void test_set_seed (uint64_t seed);
 extern bool test_quick (void);
+/* Of a longer run (make check-long); 0: as long as the test is. */
+extern unsigned test_seconds (void);
 /* Seconds that libcheck gives a test: a guard against hanging, no more. */
 #define TEST_TIMEOUT_SECONDS 900
 

@@ -23,34 +23,34 @@ echo "seed $seed"
 start_tcp_server size=256M
 guest_start ext4 "$srcdir/tests/vm/ext4.scenario" \
             PORT="$port" MEMORY=160 FILES=300 SEED="$seed"
-guest_says ext4 120 "the tree is in" || finish
+guest_says ext4 240 "the tree is in" || finish
 grep -a "guest says: the tree" "$tmp/ext4.console"
 tree=$(held_bytes)
 guest_tell ext4 "go on"
 
-guest_says ext4 120 "ballast is in"
+guest_says ext4 240 "ballast is in"
 full=$(held_bytes)
 echo "held: with the tree $tree, with 16 MiB of ballast $full"
 check "the ballast is held" at_least "$full" $((tree + 16 * M))
 guest_tell ext4 "go on"
 
-guest_says ext4 60 "the first half is deleted"
-check "mount -o discard gives back what is deleted" wait_for 60 \
+guest_says ext4 240 "the first half is deleted"
+check "mount -o discard gives back what is deleted" wait_for 120 \
       held_is_at_most $((full - 7 * M))
 half=$(held_bytes)
 guest_tell ext4 "go on"
 
-guest_says ext4 60 "the second half is deleted"
+guest_says ext4 240 "the second half is deleted"
 check "without discard nobody tells the server" at_least "$(held_bytes)" \
       $((half - 2 * M))
 guest_tell ext4 "go on"
-guest_says ext4 60 trimmed
-check "fstrim gives back what was deleted" wait_for 60 \
+guest_says ext4 240 trimmed
+check "fstrim gives back what was deleted" wait_for 120 \
       held_is_at_most $((tree + M))
 echo "held: the first half deleted $half, all trimmed $(held_bytes)"
 guest_tell ext4 "go on"
 
-guest_ends ext4 120
+guest_ends ext4 240
 server_served_all
 check "the host copies the disk" nbdcopy "$uri" "$tmp/disk"
 check "the host finds the file system clean" e2fsck -f -n "$tmp/disk"

@@ -15,12 +15,12 @@ guest_program pressure
 start_tcp_server size=256M limit=24M
 guest_start limit "$srcdir/tests/vm/swap-limit.scenario" \
             PORT="$port" MEMORY=96 SMALL=32 PRESSURE=192
-guest_says limit 120 "the small one has filled"
-guest_says limit 120 "the large one began"
+guest_says limit 240 "the small one has filled"
+guest_says limit 240 "the large one began"
 has_refused () { [ "$(stat_value enospc_errors)" -ge 1000 ]; }
 check "writes are refused" wait_for 240 has_refused
 guest_tell limit "are you there?"
-guest_says limit 120 "it answers"
+guest_says limit 240 "it answers"
 check "the limit was never passed" \
       at_most "$(stat_value held_highest_bytes)" $((24 * M))
 guest_tell limit "enough"

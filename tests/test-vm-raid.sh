@@ -56,7 +56,7 @@ full_half () {
 }
 empty_half () {
   check "the memory of $1 has come back" \
-        wait_for 60 held_falls "$1" $((empty + 2 * M))
+        wait_for 120 held_falls "$1" $((empty + 2 * M))
 }
 
 # on_request SECONDS WORDS COMMAND...: what the guest asks for.
@@ -74,30 +74,30 @@ empty=$(half_holds A)
 guest_start raid "$srcdir/tests/vm/raid.scenario" MEMORY=128 PRESSURE=100 \
             SEED=$seed PORT_A="${ports[A]}" PORT_B="${ports[B]}"
 
-on_request 120 "kill B" kill_half B
-guest_says raid 90 "goes on without B" || finish
-on_request 60 "start B" start_half B
-guest_says raid 90 "B is whole again" || finish
-on_request 60 "kill A" kill_half A
-guest_says raid 120 "RAID 1: requests [0-9]+ good" || finish
+on_request 240 "kill B" kill_half B
+guest_says raid 240 "goes on without B" || finish
+on_request 240 "start B" start_half B
+guest_says raid 240 "B is whole again" || finish
+on_request 240 "kill A" kill_half A
+guest_says raid 240 "RAID 1: requests [0-9]+ good" || finish
 grep -a "guest says: RAID 1" "$tmp/raid.console"
 
-on_request 30 "look at B" full_half B
-on_request 60 "B is discarded" empty_half B
-on_request 60 "start A" start_half A
+on_request 240 "look at B" full_half B
+on_request 240 "B is discarded" empty_half B
+on_request 240 "start A" start_half A
 
-guest_says raid 60 "RAID 0: [0-9]+ blocks" || finish
+guest_says raid 240 "RAID 0: [0-9]+ blocks" || finish
 blocks=$(sed -n 's/^guest says: RAID 0: \([0-9]*\) blocks.*/\1/p' \
              "$tmp/raid.console")
 check "RAID 0 is nearly as large as both" at_least "$blocks" $((2 * 15872))
 full_halves () { full_half A; full_half B; }
 empty_halves () { empty_half A; empty_half B; }
-on_request 90 "both are full" full_halves
-on_request 60 "both are discarded" empty_halves
-guest_says raid 180 "swapped out" || finish
+on_request 240 "both are full" full_halves
+on_request 240 "both are discarded" empty_halves
+guest_says raid 240 "swapped out" || finish
 grep -a "guest says: swapped out" "$tmp/raid.console"
 # Two disks were lost, and each had a request under way.
-guest_ends raid 90 'I/O error'
+guest_ends raid 240 'I/O error'
 for half in A B; do
   select_server $half
   check "no read of $half failed its checksum" is_equal \

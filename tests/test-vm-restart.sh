@@ -64,18 +64,18 @@ start_tcp_server size=256M
 guest_start restart "$srcdir/tests/vm/restart.scenario" \
             MEMORY=128 PRESSURE=40 SEED=$seed PORT="$port" TIMEOUT=10
 
-on_request 120 "freeze it, 1" freeze
-on_request 60 "kill it, 1" kill_it
-on_request 120 "start it, 1" start_it
-on_request 120 "freeze it, 2" freeze
-on_request 120 "thaw it, 2" thaw
-on_request 120 "kill it, 3" kill_it
-on_request 120 "start it, 3" start_it
-guest_says restart 60 "no file system is left" || finish
-on_request 120 "kill it, 4" kill_it
-on_request 120 "start it, 4" start_it
-guest_says restart 90 "the next one swaps: GOOD"
-guest_ends restart 30 'I/O error'
+on_request 240 "freeze it, 1" freeze
+on_request 240 "kill it, 1" kill_it
+on_request 240 "start it, 1" start_it
+on_request 240 "freeze it, 2" freeze
+on_request 240 "thaw it, 2" thaw
+on_request 240 "kill it, 3" kill_it
+on_request 240 "start it, 3" start_it
+guest_says restart 240 "no file system is left" || finish
+on_request 240 "kill it, 4" kill_it
+on_request 240 "start it, 4" start_it
+guest_says restart 240 "the next one swaps: GOOD"
+guest_ends restart 240 'I/O error'
 grep -a '^guest says: ' "$tmp/restart.console"
 
 saw before right 0 1 2 3 4 5 6

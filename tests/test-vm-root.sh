@@ -40,21 +40,21 @@ drive="file=nbd+unix:///?socket=$sock,format=raw,if=virtio,discard=unmap"
 drive+=",detect-zeroes=unmap"
 
 boot 1 -drive "$drive"
-guest_says root1 120 written
-guest_ends root1 60
+guest_says root1 240 written
+guest_ends root1 240
 full=$(held_bytes)
 check "what it wrote is held" at_least "$full" $((empty + 12 * M))
 
 boot 2 -drive "$drive"
-guest_says root2 120 "found again" || finish
+guest_says root2 240 "found again" || finish
 full=$(held_bytes)
 guest_tell root2 "go on"
-guest_says root2 60 deleted
-check "what it deletes comes back" wait_for 60 \
+guest_says root2 240 deleted
+check "what it deletes comes back" wait_for 120 \
       held_is_at_most $((full - 8 * M))
 echo "held: $empty at first, $full with its files, $(held_bytes) without some"
 guest_tell root2 "go on"
-guest_ends root2 60
+guest_ends root2 240
 
 #----------------------------------------------------------------------
 # Cuts.  What is cut is a relay: the disk of a server that is started again
@@ -67,12 +67,12 @@ start_relay () {
          nbd "socket=$sock" </dev/null 2>>"$tmp/relay.log" &
   relay_pid=$!
   daemon_pids+=("$relay_pid")
-  check "the relay is there" wait_for 20 test -s "$tmp/relay.pid"
+  check "the relay is there" wait_for 60 test -s "$tmp/relay.pid"
 }
 cut_connection () {
   kill -KILL "$relay_pid"
   wait "$relay_pid" 2>/dev/null
-  check "the connection is cut" wait_for 20 clients_have_gone
+  check "the connection is cut" wait_for 60 clients_have_gone
 }
 is_connected () { [ "$(stat_value connections)" = 1 ]; }
 # The rounds that the guest has done; a_round_after NUMBER
@@ -83,19 +83,20 @@ start_relay
 boot 3 -blockdev "driver=nbd,node-name=disk,discard=unmap,reconnect-delay=60,\
 server.type=unix,server.path=$tmp/relay.sock" \
      -device virtio-blk-pci,drive=disk
-guest_says root3 120 "round 2" || finish
+guest_says root3 240 "round 2" || finish
 for cut in 1 2 3; do
   before=$(rounds)
   cut_connection
   # One outage is long enough for a first attempt to fail.
   [ $cut != 2 ] || sleep 2
   start_relay
-  check "cut $cut: qemu connects again" wait_for 60 is_connected
+  check "cut $cut: qemu connects again" wait_for 120 is_connected
   # The round that was cut, and one after it.
-  check "cut $cut: the guest goes on" wait_for 60 a_round_after $((before + 1))
+  check "cut $cut: the guest goes on" wait_for 120 \
+        a_round_after $((before + 1))
 done
 guest_tell root3 enough
-guest_ends root3 60
+guest_ends root3 240
 echo "rounds: $(rounds)"
 kill "$relay_pid"
 wait "$relay_pid" 2>/dev/null

@@ -308,7 +308,7 @@ exec 9<>"$tmp/keys"
 rm -f "$tmp/screen"
 on_terminal "$tmp/screen" watch -n 0.1 &
 watch_pid=$!
-check "watch: pictures" wait_for 60 has_pictures "$tmp/screen" 3
+check "watch: pictures" wait_for 120 has_pictures "$tmp/screen" 3
 printf '\003' >&9
 wait "$watch_pid"
 check "watch: Ctrl-C is a good end" is_equal $? 0
@@ -322,7 +322,7 @@ start_server_as brief size=1M
 rm -f "$tmp/screen"
 on_terminal "$tmp/screen" watch -n 0.1 &
 watch_pid=$!
-check "watch: pictures of another" wait_for 60 has_pictures "$tmp/screen" 2
+check "watch: pictures of another" wait_for 120 has_pictures "$tmp/screen" 2
 stop_server brief
 wait "$watch_pid"
 check "watch: a server that ends is an error" is_equal $? 1
@@ -375,7 +375,7 @@ fake () {
   perl "$tmp/fake.pl" "$tmp/asked" "$tmp/fake.ctl" "$@" &
   fake_pid=$!
   ctl=$tmp/fake.ctl
-  wait_for 60 test -S "$ctl" || fail "a fake server starts"
+  wait_for 120 test -S "$ctl" || fail "a fake server starts"
 }
 end_fake () {
   { kill "$fake_pid"; wait "$fake_pid"; } 2>/dev/null
@@ -392,7 +392,7 @@ fake 'ok 13\nsize_bytes 1\n'
 rm -f "$tmp/screen"
 on_terminal "$tmp/screen" -t 86400 watch -n 0.1 &
 watch_pid=$!
-check "watch: a picture of that" wait_for 60 has_pictures "$tmp/screen" 1
+check "watch: a picture of that" wait_for 120 has_pictures "$tmp/screen" 1
 sleep 0.3
 printf '\003' >&9
 wait "$watch_pid"
@@ -440,7 +440,7 @@ fake "until $tmp/go $running" "$finished"
 rm -f "$tmp/screen"
 on_terminal "$tmp/screen" compact wait class 0100 &
 compact_pid=$!
-check "compact: a bar on the terminal" wait_for 60 has_bar "$tmp/screen"
+check "compact: a bar on the terminal" wait_for 120 has_bar "$tmp/screen"
 touch "$tmp/go"
 wait "$compact_pid"
 check "compact: its end is a good one" is_equal $? 0
@@ -459,7 +459,7 @@ rm -f "$tmp/go"
 fake "until $tmp/go $running" "$finished"
 zmemctl --json compact >"$tmp/out" 2>"$tmp/err" &
 compact_pid=$!
-check "compact: it looks again and again" wait_for 60 asked 9
+check "compact: it looks again and again" wait_for 120 asked 9
 touch "$tmp/go"
 wait "$compact_pid"
 check "compact: a good end in JSON" is_equal $? 0
@@ -473,7 +473,7 @@ fake "until $tmp/never $running"
 rm -f "$tmp/screen"
 on_terminal "$tmp/screen" -t 86400 compact &
 compact_pid=$!
-check "compact: a bar again" wait_for 60 has_bar "$tmp/screen"
+check "compact: a bar again" wait_for 120 has_bar "$tmp/screen"
 printf '\003' >&9
 wait "$compact_pid"
 check "compact: Ctrl-C ends the watching" is_equal $? 1

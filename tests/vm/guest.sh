@@ -10,8 +10,8 @@
 #     start_tcp_server size=1G              # sets port
 #     guest_program pressure                # tests/vm/pressure.c, static
 #     guest_start swap tests/vm/swap PORT="$port"
-#     guest_says swap 60 "half way" && guest_tell swap "go on"
-#     guest_ends swap 120                   # three checks
+#     guest_says swap 240 "half way" && guest_tell swap "go on"
+#     guest_ends swap 240                   # three checks
 #
 # A guest is Debian's cloud kernel (fetch-kernel.sh) and an initramfs:
 # busybox, nbd-client, some modules, tests/vm/init, our programs, and a
@@ -101,6 +101,7 @@ start_tcp_server () {
 
 # guest_start NAME SCENARIO [NAME=VALUE]... [-- QEMU-OPTION]...
 # The values are variables of the scenario; MEMORY is the guest's, in MiB.
+# It is ended after 10 minutes and the seconds of a longer run.
 guest_start () {
   local name=$1 scenario=$2 memory=128 root=$guest_trees/$1
   shift 2
@@ -118,7 +119,7 @@ guest_start () {
       >"$tmp/$name.initrd" 2>/dev/null
   mkfifo "$tmp/$name.keys"
   # Open for both, so that neither side waits for the other.
-  timeout -k 5 600 qemu-system-x86_64 -accel tcg -m "$memory" -nodefaults \
+  timeout -k 5 $((600 + ${ZMEM_SECONDS:-0})) qemu-system-x86_64 -accel tcg -m "$memory" -nodefaults \
     -no-user-config -display none -no-reboot -serial stdio \
     -netdev user,id=net -device virtio-net-pci,netdev=net,romfile= \
     -kernel "$ZMEM_VM/vmlinuz" -initrd "$tmp/$name.initrd" \
