@@ -157,6 +157,7 @@ finish () {
   for name in "${!server_pids[@]}"; do stop_server "$name"; done
   finished=yes
   [ $nr_failed -eq 0 ] || print_logs
+  echo "took $SECONDS s"        # ./check adds these up
   echo "$nr_passed passed, $nr_failed failed"
   [ $nr_failed -eq 0 ] && [ $nr_passed -gt 0 ]
   exit
