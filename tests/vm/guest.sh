@@ -122,7 +122,8 @@ guest_start () {
   # kernel takes its timer for broken and panics.
   # Open for both, so that neither side waits for the other.
   timeout -k 5 $((600 + ${ZMEM_SECONDS:-0})) \
-    qemu-system-x86_64 -accel tcg -m "$memory" -nodefaults -no-user-config -display none -no-reboot -serial stdio \
+    qemu-system-x86_64 -accel tcg -m "$memory" -nodefaults \
+    -no-user-config -display none -no-reboot -serial stdio \
     -netdev user,id=net -device virtio-net-pci,netdev=net,romfile= \
     -kernel "$ZMEM_VM/vmlinuz" -initrd "$tmp/$name.initrd" \
     -append 'console=ttyS0 quiet panic=-1 oops=panic no_timer_check' "$@" \
