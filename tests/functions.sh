@@ -49,7 +49,7 @@ fi
 # a reason to wait for ever.
 
 # ZMEM_SECONDS: make check-long asks for longer runs.
-readonly client_seconds=$((150 + ${ZMEM_SECONDS:-0}))
+readonly client_seconds=$((240 + ${ZMEM_SECONDS:-0}))
 
 bounded () { timeout -k 5 "$client_seconds" "$@"; }
 
