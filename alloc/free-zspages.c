@@ -2,8 +2,9 @@
  * Copyright The zmem authors
  * SPDX-License-Identifier: BSD-3-Clause
  *
- * Zspages that belong to no class: released ones, whose pages are purged, and
- * spare ones, which have theirs; see pool.h.
+ * Zspages that belong to no class: released ones, whose pages are purged,
+ * spare ones, which have theirs, and primed ones, which have the first few;
+ * see pool.h.
  *
  * The free lock guards the lists and no more: a zspage that was taken out of
  * them is the taker's, who purges it, or gives it to a class, with no lock of
@@ -48,14 +49,26 @@ pop_spare_locked (struct pool *pool)
   return idx;
 }
 
-int
-pool_take_free_zspage (struct pool *pool, zspage_idx *ret)
+static zspage_idx
+pop_primed_locked (struct pool *pool)
 {
-  LOCK_FOR_SCOPE (&pool->free_lock);
+  const zspage_idx idx = pop_locked (pool, &pool->primed_head);
 
-  *ret = pop_spare_locked (pool);
-  if (*ret == ZSPAGE_NONE)
-    *ret = pop_locked (pool, &pool->free_head);
+  if (idx != ZSPAGE_NONE) {
+    pool->nr_primed--;
+    atomic_fetch_sub (&pool->primed_bytes,
+                      zspage_nr_resident (pool_zspage (pool, idx))
+                      * PAGE_BYTES);
+    atomic_store_explicit (&pool->wants_refill, true, memory_order_relaxed);
+  }
+  return idx;
+}
+
+/* A released one, or of the untouched rest. */
+static int
+take_blank_locked (struct pool *pool, zspage_idx *ret)
+{
+  *ret = pop_locked (pool, &pool->free_head);
   if (*ret != ZSPAGE_NONE)
     return 0;
   if (pool->nr_bumped == pool->nr_zspages)
@@ -67,6 +80,27 @@ pool_take_free_zspage (struct pool *pool, zspage_idx *ret)
   *ret = pool->nr_bumped++;
   pool_zspage (pool, *ret)->resident = 0;
   return 0;
+}
+
+int
+pool_take_blank_zspage (struct pool *pool, zspage_idx *ret)
+{
+  LOCK_FOR_SCOPE (&pool->free_lock);
+
+  return take_blank_locked (pool, ret);
+}
+
+int
+pool_take_free_zspage (struct pool *pool, bool resident, zspage_idx *ret)
+{
+  LOCK_FOR_SCOPE (&pool->free_lock);
+
+  *ret = pop_spare_locked (pool);
+  if (*ret == ZSPAGE_NONE)
+    *ret = pop_primed_locked (pool);
+  if (*ret != ZSPAGE_NONE)
+    return 0;
+  return resident ? -ENOSPC : take_blank_locked (pool, ret);
 }
 
 void
@@ -82,6 +116,26 @@ pool_put_free_zspage (struct pool *pool, zspage_idx idx)
   push_locked (pool, &pool->spare_head, idx);
   pool->nr_spare++;
   atomic_fetch_add (&pool->spare_bytes, nr * PAGE_BYTES);
+}
+
+void
+pool_put_primed_zspage (struct pool *pool, zspage_idx idx)
+{
+  LOCK_FOR_SCOPE (&pool->free_lock);
+
+  push_locked (pool, &pool->primed_head, idx);
+  pool->nr_primed++;
+  atomic_fetch_add (&pool->primed_bytes,
+                    zspage_nr_resident (pool_zspage (pool, idx))
+                    * PAGE_BYTES);
+}
+
+zspage_idx
+pool_nr_primed (struct pool *pool)
+{
+  LOCK_FOR_SCOPE (&pool->free_lock);
+
+  return pool->nr_primed;
 }
 
 uint64_t
@@ -137,6 +191,30 @@ pool_purge_one_spare (struct pool *pool, unsigned keep)
   const zspage_idx idx = take_spare_beyond (pool, keep);
 
   return idx == ZSPAGE_NONE ? 0 : purge_free_zspage (pool, idx);
+}
+
+static zspage_idx
+take_primed (struct pool *pool)
+{
+  LOCK_FOR_SCOPE (&pool->free_lock);
+
+  return pop_primed_locked (pool);
+}
+
+uint64_t
+pool_purge_one_primed (struct pool *pool)
+{
+  const zspage_idx idx = take_primed (pool);
+
+  return idx == ZSPAGE_NONE ? 0 : purge_free_zspage (pool, idx);
+}
+
+uint64_t
+pool_purge_one_unused (struct pool *pool)
+{
+  const uint64_t purged = pool_purge_one_spare (pool, 0);
+
+  return purged > 0 ? purged : pool_purge_one_primed (pool);
 }
 
 uint64_t

@@ -43,7 +43,7 @@ check_zspage (struct checker *checker, zspage_idx idx, unsigned class_idx,
   unsigned nr_inuse = 0;
 
   if (zspage->class_idx != class_idx || fullness_list (zspage) != list ||
-      zspage->isolated)
+      zspage->isolated || zspage->growing)
     return fail (checker, "zspage %u: class %u group %u in the list of %u %u",
                  idx, zspage->class_idx, zspage->group, class_idx, list);
   if (zspage->holed && zspage_nr_resident_free (zspage, class) > 0)
@@ -129,13 +129,28 @@ check_class (struct checker *checker, unsigned class_idx)
   return 0;
 }
 
+/* The zspages of a list of free ones, and the pages that they have. */
+static uint64_t
+count_list (const struct pool *pool, zspage_idx head, uint64_t *nr_pages)
+{
+  uint64_t nr = 0;
+
+  *nr_pages = 0;
+  for (zspage_idx idx = head; idx != ZSPAGE_NONE;
+       idx = pool_zspage (pool, idx)->next) {
+    nr++;
+    *nr_pages += zspage_nr_resident (pool_zspage (pool, idx));
+  }
+  return nr;
+}
+
 int
 pool_check (struct pool *pool, char *error, size_t error_bytes)
 {
   struct checker checker = {
     .pool = pool, .error = error, .error_bytes = error_bytes
   };
-  uint64_t nr_free = 0, nr_spare = 0, spare_pages = 0;
+  uint64_t nr_free = 0, nr_spare, spare_pages, nr_primed, primed_pages;
 
   for (unsigned i = 0; i < pool->table->nr_classes; i++) {
     const int r = check_class (&checker, i);
@@ -149,23 +164,27 @@ pool_check (struct pool *pool, char *error, size_t error_bytes)
     if (pool_zspage (pool, idx)->resident != 0)
       return fail (&checker, "zspage %u is free and has pages", idx);
   }
-  for (zspage_idx idx = pool->spare_head; idx != ZSPAGE_NONE;
-       idx = pool_zspage (pool, idx)->next) {
-    nr_spare++;
-    spare_pages += zspage_nr_resident (pool_zspage (pool, idx));
-  }
+  nr_spare = count_list (pool, pool->spare_head, &spare_pages);
+  nr_primed = count_list (pool, pool->primed_head, &primed_pages);
   if (nr_spare != pool->nr_spare ||
       spare_pages * PAGE_BYTES != atomic_load (&pool->spare_bytes))
     return fail (&checker, "%lu spare zspages of %lu pages, it says %u of "
                  "%lu bytes", (unsigned long) nr_spare,
                  (unsigned long) spare_pages, pool->nr_spare,
                  (unsigned long) atomic_load (&pool->spare_bytes));
-  checker.nr_resident_pages += spare_pages;
-  if (checker.nr_zspages + nr_free + nr_spare != pool->nr_bumped ||
+  if (nr_primed != pool->nr_primed ||
+      primed_pages * PAGE_BYTES != atomic_load (&pool->primed_bytes))
+    return fail (&checker, "%lu primed zspages of %lu pages, it says %u of "
+                 "%lu bytes", (unsigned long) nr_primed,
+                 (unsigned long) primed_pages, pool->nr_primed,
+                 (unsigned long) atomic_load (&pool->primed_bytes));
+  checker.nr_resident_pages += spare_pages + primed_pages;
+  nr_free += nr_spare + nr_primed;
+  if (checker.nr_zspages + nr_free != pool->nr_bumped ||
       checker.nr_zspages != atomic_load (&pool->nr_inuse_zspages))
     return fail (&checker, "%lu zspages in lists and %lu free, of %u used",
                  (unsigned long) checker.nr_zspages,
-                 (unsigned long) (nr_free + nr_spare), pool->nr_bumped);
+                 (unsigned long) nr_free, pool->nr_bumped);
   if (checker.nr_resident_pages * PAGE_BYTES !=
       atomic_load (&pool->resident_bytes))
     return fail (&checker, "%lu resident pages, resident_bytes says %lu",

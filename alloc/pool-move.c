@@ -81,6 +81,7 @@ find_emptiest_locked (struct pool *pool, unsigned class_idx)
          idx = fullness_next (&state->lists, zspages, idx), nr_looks--)
       if ((emptiest == ZSPAGE_NONE ||
            zspages[idx].nr_inuse < zspages[emptiest].nr_inuse) &&
+          !zspages[idx].growing &&
           highest_movable (&zspages[idx], class, class->nr_objects)
           != SLOT_NONE)
         emptiest = idx;
@@ -221,7 +222,8 @@ pool_isolate_with_free_run (struct pool *pool, unsigned class_idx,
       pages_in_runs (zspage_free_pages (zspage, class), min_pages);
 
     --*max_looks;
-    if (runs != 0 && would_be_packed (zspage, class, runs)) {
+    if (runs != 0 && !zspage->growing &&
+        would_be_packed (zspage, class, runs)) {
       isolate_locked (pool, class_idx, idx, ret);
       return true;
     }

@@ -35,10 +35,12 @@ struct pool {
   uint64_t arena_bytes;         /* reserved */
   zspage_idx nr_zspages;        /* that the arena has room for */
 
-  struct lock free_lock;        /* guards the next five */
+  struct lock free_lock;        /* guards the next seven */
   zspage_idx free_head;         /* released zspages without pages */
   zspage_idx spare_head;        /* and those that still have pages */
   zspage_idx nr_spare;
+  zspage_idx primed_head;       /* the reserve's, with their first pages */
+  zspage_idx nr_primed;
   zspage_idx nr_bumped;         /* zspages ever used, from the low end */
   struct grown_array zspages;   /* struct zspage, by index */
 
@@ -46,6 +48,9 @@ struct pool {
 
   _Atomic zspage_idx max_spare; /* more than that are purged when emptied */
   _Atomic uint64_t spare_bytes; /* resident in spare zspages */
+  zspage_idx max_primed;        /* 0: there is no reserve */
+  _Atomic uint64_t primed_bytes;        /* resident in primed zspages */
+  _Atomic bool wants_refill;    /* something was taken of the reserve */
   _Atomic uint64_t resident_bytes;      /* in the arena */
   _Atomic uint64_t nr_inuse_zspages;
   _Atomic uint64_t nr_released;
@@ -85,12 +90,46 @@ zspage_address (const struct pool *pool, zspage_idx idx)
   return pool->arena + (uint64_t) idx * ZSPAGE_BYTES;
 }
 
-/* Between pool.c, pool-move.c and free-zspages.c. */
+/* Between pool.c, pool-move.c, reserve.c and free-zspages.c. */
 
-/* A free zspage: a spare one, a released one, or of the untouched rest.  No
- * lock of its class is needed, nor in the way.
+/* Where there is a reserve: how much a class that has objects is to have
+ * ready, in resident pages of free slots.
  */
-extern int pool_take_free_zspage (struct pool *pool, zspage_idx *ret);
+#define AHEAD_MIN_PAGES 4
+#define AHEAD_MAX_PAGES 32
+#define AHEAD_SHIFT 6           /* 1/64 of what it has */
+
+static inline uint64_t
+class_ahead_bytes (const struct class_state *state)
+{
+  uint64_t pages = state->nr_resident_pages >> AHEAD_SHIFT;
+
+  if (pages < AHEAD_MIN_PAGES)
+    pages = AHEAD_MIN_PAGES;
+  if (pages > AHEAD_MAX_PAGES)
+    pages = AHEAD_MAX_PAGES;
+  return state->nr_inuse == 0 ? 0 : pages * PAGE_BYTES;
+}
+
+static inline bool
+pool_has_reserve (const struct pool *pool)
+{
+  return pool->max_primed > 0;
+}
+
+/* A free zspage: a spare one, a primed one, a released one, or of the
+ * untouched rest.  `resident`: only one that has pages, or -ENOSPC.  No lock
+ * of its class is needed, nor in the way.
+ */
+extern int pool_take_free_zspage (struct pool *pool, bool resident,
+                                  zspage_idx *ret);
+/* One without pages: a released one, or of the untouched rest. */
+extern int pool_take_blank_zspage (struct pool *pool, zspage_idx *ret);
+/* One that has got its first pages: to the primed ones. */
+extern void pool_put_primed_zspage (struct pool *pool, zspage_idx idx);
+/* Purge a primed one; the bytes given back. */
+extern uint64_t pool_purge_one_primed (struct pool *pool);
+extern zspage_idx pool_nr_primed (struct pool *pool);
 /* One that has pages becomes a spare one, whatever their maximum is. */
 extern void pool_put_free_zspage (struct pool *pool, zspage_idx idx);
 

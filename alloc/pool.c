@@ -35,6 +35,11 @@
  */
 #define FIND_RESIDENT_LOOKS 256
 
+/* A class does not take a primed zspage where it has so many that have room:
+ * with a few pages in each it would have a side table for little.
+ */
+#define RESERVE_MAX_OPEN 3
+
 /* A run of the longest kind for every zspage: more than any mix of tables
  * takes at once.  Runs are never joined, so a pool whose sizes keep changing
  * could still use it up; then it has no room, as at the limit.
@@ -84,7 +89,7 @@ pool_create (struct pages *pages, uint64_t arena_bytes, struct pool **ret)
   pool->table = size_class_table ();
   pool->nr_zspages = nr_zspages_of (arena_bytes);
   pool->arena_bytes = (uint64_t) pool->nr_zspages * ZSPAGE_BYTES;
-  pool->free_head = pool->spare_head = ZSPAGE_NONE;
+  pool->free_head = pool->spare_head = pool->primed_head = ZSPAGE_NONE;
   lock_init (&pool->free_lock, LOCK_LEAF);
   for (unsigned i = 0; i < pool->table->nr_classes; i++) {
     lock_init (&pool->classes[i].lock, LOCK_CLASS);
@@ -137,9 +142,12 @@ pool_destroy (struct pool *pool)
   free (pool);
 }
 
-/* A zspage for the class, without objects and in none of its lists. */
+/* A zspage for the class, without objects and in none of its lists.
+ * `resident`: only one that has pages.
+ */
 static int
-new_zspage_locked (struct pool *pool, unsigned class_idx, zspage_idx *ret)
+new_zspage_locked (struct pool *pool, unsigned class_idx, bool resident,
+                   zspage_idx *ret)
 {
   const struct size_class *class = &pool->table->classes[class_idx];
   uint64_t *side_table;
@@ -147,7 +155,7 @@ new_zspage_locked (struct pool *pool, unsigned class_idx, zspage_idx *ret)
   int r;
 
   ASSERT_LOCKED (&pool->classes[class_idx].lock);
-  r = pool_take_free_zspage (pool, &idx);
+  r = pool_take_free_zspage (pool, resident, &idx);
   if (r < 0)
     return r;
   r = side_table_alloc (&pool->side_tables, side_table_bytes (class),
@@ -162,14 +170,14 @@ new_zspage_locked (struct pool *pool, unsigned class_idx, zspage_idx *ret)
   zspage->class_idx = class_idx;
   zspage->nr_inuse = 0;
   zspage->first_free_word = 0;
-  zspage->isolated = zspage->holed = false;
+  zspage->isolated = zspage->holed = zspage->growing = false;
   pool->classes[class_idx].nr_resident_pages += zspage_nr_resident (zspage);
   atomic_fetch_add (&pool->nr_inuse_zspages, 1);
   *ret = idx;
   return 0;
 }
 
-/* pages_populate; at the limit spare zspages make room. */
+/* pages_populate; at the limit spare zspages make room, and the reserve. */
 static int
 populate (struct pool *pool, void *start, size_t bytes)
 {
@@ -177,7 +185,7 @@ populate (struct pool *pool, void *start, size_t bytes)
 
   do
     r = pages_populate (pool->pages, start, bytes);
-  while (r == -ENOSPC && pool_purge_one_spare (pool, 0) > 0);
+  while (r == -ENOSPC && pool_purge_one_unused (pool) > 0);
   return r;
 }
 
@@ -265,54 +273,125 @@ pool_find_resident_free_locked (struct pool *pool, unsigned class_idx,
   return SLOT_NONE;
 }
 
-/* A zspage that was made for nothing, out of the class again. */
-static void
-disown_zspage_locked (struct pool *pool, struct class_state *state,
-                      zspage_idx idx)
+/* Where an object of the class goes. */
+struct place {
+  zspage_idx zspage;            /* ZSPAGE_NONE: nowhere */
+  unsigned slot;
+  bool is_new;                  /* the zspage: in none of the class's lists */
+};
+
+static bool
+place_is_resident (const struct pool *pool, unsigned class_idx,
+                   const struct place *place)
 {
-  ASSERT_LOCKED (&state->lock);
-  state->nr_resident_pages -= zspage_nr_resident (pool_zspage (pool, idx));
+  return zspage_slot_resident (pool_zspage (pool, place->zspage),
+                               &pool->table->classes[class_idx], place->slot);
 }
 
+/* A zspage for the class, and its first slot. */
 static int
-alloc_locked (struct pool *pool, unsigned class_idx, owner_t owner,
-              zs_loc *ret, zspage_idx *unused)
+place_in_new_locked (struct pool *pool, unsigned class_idx, bool resident,
+                     struct place *place)
+{
+  zspage_idx idx;
+  const int r = new_zspage_locked (pool, class_idx, resident, &idx);
+
+  if (r == 0)
+    *place = (struct place) { .zspage = idx, .slot = 0, .is_new = true };
+  return r;
+}
+
+/* Any slot of the class in resident pages. */
+static int
+place_in_resident_locked (struct pool *pool, unsigned class_idx,
+                          struct place *place)
+{
+  unsigned max_looks = FIND_RESIDENT_LOOKS;
+  zspage_idx idx;
+  const unsigned slot =
+    pool_find_resident_free_locked (pool, class_idx, &max_looks, &idx);
+
+  if (slot == SLOT_NONE)
+    return -ENOSPC;
+  *place = (struct place) { .zspage = idx, .slot = slot };
+  return 0;
+}
+
+/* Zspages of the class that have room, resident or not. */
+static uint32_t
+nr_with_room (const struct class_state *state)
+{
+  uint32_t nr = 0;
+
+  for (unsigned g = 0; g < FULLNESS_FULL; g++)
+    nr += state->lists.nr_zspages[g];
+  return nr;
+}
+
+/* The place needs pages, and there is a reserve: a place that needs none, as
+ * far as there is one.  Pages of a zspage that is growing are not ours to
+ * populate.
+ */
+static int
+place_in_reserve_locked (struct pool *pool, unsigned class_idx,
+                         struct place *place)
+{
+  const bool growing = pool_zspage (pool, place->zspage)->growing;
+  const bool few =
+    nr_with_room (&pool->classes[class_idx]) < RESERVE_MAX_OPEN;
+
+  if (place_in_resident_locked (pool, class_idx, place) == 0 ||
+      (few && place_in_new_locked (pool, class_idx, true, place) == 0))
+    return 0;
+  return growing ? place_in_new_locked (pool, class_idx, false, place) : 0;
+}
+
+/* In resident pages.  On an error, place->zspage is one that was made for
+ * nothing, and is in no list, or ZSPAGE_NONE.
+ */
+static int
+find_place_locked (struct pool *pool, unsigned class_idx,
+                   struct place *place)
+{
+  struct class_state *state = &pool->classes[class_idx];
+  int r = 0;
+
+  *place = (struct place) {
+    .zspage = fullness_fullest_with_room (&state->lists)
+  };
+  if (place->zspage == ZSPAGE_NONE)
+    r = place_in_new_locked (pool, class_idx, false, place);
+  else {
+    place->slot = zspage_lowest_free (pool_zspage (pool, place->zspage),
+                                      &pool->table->classes[class_idx]);
+    if (pool_has_reserve (pool) &&
+        !place_is_resident (pool, class_idx, place))
+      r = place_in_reserve_locked (pool, class_idx, place);
+  }
+  if (r == 0 && !place_is_resident (pool, class_idx, place))
+    r = grow_pages_locked (pool, state, place->zspage, !place->is_new,
+                           place->slot);
+  if (r < 0 && !place->is_new) {
+    place->zspage = ZSPAGE_NONE;
+    if (place_in_resident_locked (pool, class_idx, place) == 0)
+      r = 0;
+  }
+  return r;
+}
+
+static void
+claim_place_locked (struct pool *pool, unsigned class_idx,
+                    const struct place *place, owner_t owner)
 {
   struct class_state *state = &pool->classes[class_idx];
   const struct size_class *class = &pool->table->classes[class_idx];
   struct zspage *zspages = pool->zspages.base;
-  zspage_idx idx = fullness_fullest_with_room (&state->lists);
-  const bool is_new = idx == ZSPAGE_NONE;
-  unsigned max_looks = FIND_RESIDENT_LOOKS;
-  int r;
+  const zspage_idx idx = place->zspage;
 
-  ASSERT_LOCKED (&state->lock);
-  if (is_new) {
-    r = new_zspage_locked (pool, class_idx, &idx);
-    if (r < 0)
-      return r;
-  }
-
-  unsigned slot = zspage_lowest_free (&zspages[idx], class);
-  if (!zspage_slot_resident (&zspages[idx], class, slot)) {
-    r = grow_pages_locked (pool, state, idx, !is_new, slot);
-    if (r < 0) {
-      if (is_new) {
-        disown_zspage_locked (pool, state, idx);
-        *unused = idx;
-        return r;
-      }
-      slot = pool_find_resident_free_locked (pool, class_idx, &max_looks,
-                                             &idx);
-      if (slot == SLOT_NONE)
-        return r;
-    }
-  }
-
-  zspage_claim_slot (&zspages[idx], slot);
-  zspage_owners (&zspages[idx], class)[slot] = owner;
+  zspage_claim_slot (&zspages[idx], place->slot);
+  zspage_owners (&zspages[idx], class)[place->slot] = owner;
   state->nr_inuse++;
-  if (is_new) {
+  if (place->is_new) {
     fullness_insert (&state->lists, zspages, idx, class);
     state->nr_resident_free += zspage_nr_resident_free (&zspages[idx], class);
   }
@@ -320,7 +399,32 @@ alloc_locked (struct pool *pool, unsigned class_idx, owner_t owner,
     fullness_update (&state->lists, zspages, idx, class);
     state->nr_resident_free--;
   }
-  *ret = make_loc (idx, slot, class);
+  /* Half of what is to be ready: time to ask for more. */
+  if (pool_has_reserve (pool) &&
+      state->nr_resident_free * class->object_bytes
+      < class_ahead_bytes (state) / 2)
+    atomic_store_explicit (&pool->wants_refill, true, memory_order_relaxed);
+}
+
+static int
+alloc_locked (struct pool *pool, unsigned class_idx, owner_t owner,
+              zs_loc *ret, zspage_idx *unused)
+{
+  struct class_state *state = &pool->classes[class_idx];
+  struct place place;
+  const int r = find_place_locked (pool, class_idx, &place);
+
+  ASSERT_LOCKED (&state->lock);
+  if (r < 0) {
+    *unused = place.zspage;
+    if (place.zspage != ZSPAGE_NONE)    /* out of the class again */
+      state->nr_resident_pages -=
+        zspage_nr_resident (pool_zspage (pool, place.zspage));
+    return r;
+  }
+  claim_place_locked (pool, class_idx, &place, owner);
+  *ret = make_loc (place.zspage, place.slot,
+                   &pool->table->classes[class_idx]);
   return 0;
 }
 
@@ -363,7 +467,7 @@ pool_free_slot_locked (struct pool *pool, struct class_state *state,
   fullness_remove (&state->lists, zspages, idx);
   state->nr_resident_free -= zspage_nr_resident_free (zspage, class);
   state->nr_resident_pages -= zspage_nr_resident (zspage);
-  return true;
+  return !zspage->growing;      /* the refill's, then */
 }
 
 void
@@ -459,6 +563,7 @@ pool_class_stats (struct pool *pool, unsigned class_idx,
   ret->objects_per_zspage = class->nr_objects;
   ret->nr_inuse = state->nr_inuse;
   ret->resident_bytes = state->nr_resident_pages * PAGE_BYTES;
+  ret->ahead_bytes = pool_has_reserve (pool) ? class_ahead_bytes (state) : 0;
   ret->nr_frees = state->nr_frees;
   ret->nr_isolated = ret->nr_zspages = state->nr_isolated;
   for (unsigned g = 0; g < NR_FULLNESS_GROUPS; g++) {
@@ -472,6 +577,7 @@ pool_stats (struct pool *pool, struct pool_stats *ret)
 {
   ret->arena_bytes = atomic_load (&pool->resident_bytes);
   ret->spare_bytes = atomic_load (&pool->spare_bytes);
+  ret->primed_bytes = atomic_load (&pool->primed_bytes);
   ret->nr_zspages = atomic_load (&pool->nr_inuse_zspages);
   ret->nr_zspages_released = atomic_load (&pool->nr_released);
   ret->bookkeeping_bytes = side_tables_resident (&pool->side_tables);

@@ -76,7 +76,7 @@ extern void pool_free (struct pool *pool, zs_loc loc);
  * needs a zspage, or until somebody purges them: a purge interrupts the
  * other processors, so it had better not be under a writer's feet.  At most
  * `nr_zspages` of them (0 from the start).  At the limit an allocation takes
- * their pages.
+ * their pages, and those of the reserve.
  */
 extern void pool_set_spare_max (struct pool *pool, unsigned nr_zspages);
 /* Purge all but `keep` of them, or one if there are more than that; the
@@ -84,6 +84,22 @@ extern void pool_set_spare_max (struct pool *pool, unsigned nr_zspages);
  */
 extern uint64_t pool_purge_spare (struct pool *pool, unsigned keep);
 extern uint64_t pool_purge_one_spare (struct pool *pool, unsigned keep);
+
+/* The reserve: memory that is resident before it is needed, so that an
+ * allocation finds it where the system has none to give.  Up to `bytes` of
+ * primed zspages, whose first pages are resident; besides, each class that
+ * has objects has some free slots ready, and side tables some pages.
+ * To be called between pool_create and pool_activate.  0: none.
+ */
+extern void pool_set_reserve (struct pool *pool, uint64_t bytes);
+/* Something was taken of it.  A hint; no lock needed. */
+extern bool pool_wants_refill (const struct pool *pool);
+/* Fill it up, as long as held stays below `ceiling_bytes`; -ENOSPC,
+ * -ENOMEM: not all of it.  One thread at a time.
+ */
+extern int pool_refill (struct pool *pool, uint64_t ceiling_bytes);
+/* Purge a spare zspage, or else a primed one; the bytes given back. */
+extern uint64_t pool_purge_one_unused (struct pool *pool);
 
 /* The object's bytes.  Borrowed for as long as the caller keeps it from
  * being freed and moved (the block store: by its group's lock).
@@ -120,6 +136,7 @@ struct pool_class_stats {
   uint64_t resident_bytes;      /* of its zspages' pages */
   uint64_t nr_frees;            /* ever */
   uint64_t nr_isolated;         /* of nr_zspages: sources, in no group */
+  uint64_t ahead_bytes;         /* resident for what comes: the reserve */
   uint64_t by_fullness[NR_FULLNESS_GROUPS];     /* zspages */
 };
 
@@ -130,6 +147,7 @@ extern void pool_class_stats (struct pool *pool, unsigned class_idx,
 struct pool_stats {
   uint64_t arena_bytes;         /* resident in the arena */
   uint64_t spare_bytes;         /* of these, in spare zspages */
+  uint64_t primed_bytes;        /* of these, in primed ones */
   uint64_t bookkeeping_bytes;   /* resident side tables and descriptors */
   uint64_t nr_zspages;
   uint64_t nr_zspages_released; /* ever */

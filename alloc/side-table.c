@@ -24,6 +24,9 @@
 
 #define RUN_NONE UINT32_MAX
 
+/* With a reserve, longer runs that are free keep so many pages, all in all. */
+#define LONG_KEPT_MAX_PAGES (4 * SIDE_TABLE_MAX_PAGES)
+
 struct run_link {
   uint32_t next;                /* in free_runs */
   bool resident;                /* the system would not take it back */
@@ -69,6 +72,7 @@ side_tables_reserve (struct side_tables *st, struct pages *pages,
     st->free_runs[i] = RUN_NONE;
   for (size_t i = 0; i < SIDE_TABLE_GROUPS; i++)
     st->partial[i] = RUN_NONE;
+  st->kept = RUN_NONE;
   r = pages_reserve (pages, nr_pages * PAGE_BYTES, &base);
   if (r < 0)
     return r;
@@ -162,17 +166,44 @@ put_run_locked (struct side_tables *st, unsigned nr_pages, uint32_t page)
   st->free_runs[nr_pages] = page;
 }
 
+static void
+put_kept_locked (struct side_tables *st, uint32_t page)
+{
+  ASSERT_LOCKED (&st->lock);
+  link_of (st, page)->next = st->kept;
+  link_of (st, page)->resident = true;
+  st->kept = page;
+  st->nr_kept++;
+}
+
+static bool
+take_kept_locked (struct side_tables *st, uint32_t *page)
+{
+  ASSERT_LOCKED (&st->lock);
+  if (st->kept == RUN_NONE)
+    return false;
+  *page = st->kept;
+  st->kept = link_of (st, *page)->next;
+  st->nr_kept--;
+  return true;
+}
+
 static int
 alloc_run_locked (struct side_tables *st, unsigned nr_pages, uint32_t *ret)
 {
   const size_t bytes = nr_pages * PAGE_BYTES;
   uint32_t page;
-  int r = take_run_locked (st, nr_pages, &page);
+  int r = 0;
 
+  if (nr_pages != 1 || !take_kept_locked (st, &page))
+    r = take_run_locked (st, nr_pages, &page);
   if (r < 0)
     return r;
-  if (link_of (st, page)->resident)
+  if (link_of (st, page)->resident) {
     memset (page_address (st, page), 0, bytes);
+    if (nr_pages > 1)
+      st->long_kept_pages -= nr_pages;
+  }
   else {
     r = pages_populate (st->pages, page_address (st, page), bytes);
     if (r < 0) {
@@ -190,13 +221,68 @@ free_run_locked (struct side_tables *st, unsigned nr_pages, uint32_t page)
 {
   const size_t bytes = nr_pages * PAGE_BYTES;
 
-  if (pages_purge (st->pages, page_address (st, page), bytes) == 0) {
+  if (nr_pages == 1 && st->nr_kept < st->max_kept) {
+    put_kept_locked (st, page);
+    return;
+  }
+  const bool keep = nr_pages > 1 && st->max_kept > 0
+    && st->long_kept_pages + nr_pages <= LONG_KEPT_MAX_PAGES;
+  if (!keep &&
+      pages_purge (st->pages, page_address (st, page), bytes) == 0) {
     link_of (st, page)->resident = false;
     st->resident_bytes -= bytes;
   }
-  else
+  else {
     link_of (st, page)->resident = true;
+    if (nr_pages > 1)
+      st->long_kept_pages += nr_pages;
+  }
   put_run_locked (st, nr_pages, page);
+}
+
+void
+side_tables_set_reserve (struct side_tables *st, uint32_t nr_pages)
+{
+  LOCK_FOR_SCOPE (&st->lock);
+
+  st->max_kept = nr_pages;
+}
+
+/* A page that is to be kept, not resident unless its link says so; false:
+ * enough are.
+ */
+static bool
+take_page_to_keep (struct side_tables *st, uint32_t *page, int *r)
+{
+  LOCK_FOR_SCOPE (&st->lock);
+
+  if (st->nr_kept >= st->max_kept)
+    return false;
+  *r = take_run_locked (st, 1, page);
+  return true;
+}
+
+int
+side_tables_refill (struct side_tables *st)
+{
+  uint32_t page;
+  int r = 0;
+
+  while (r == 0 && take_page_to_keep (st, &page, &r)) {
+    if (r < 0)
+      return r;
+    const bool resident = link_of (st, page)->resident;
+    if (!resident)
+      r = pages_populate (st->pages, page_address (st, page), PAGE_BYTES);
+    LOCK_FOR_SCOPE (&st->lock);
+    if (r == 0) {
+      st->resident_bytes += resident ? 0 : PAGE_BYTES;
+      put_kept_locked (st, page);
+    }
+    else
+      put_run_locked (st, 1, page);
+  }
+  return r;
 }
 
 static void

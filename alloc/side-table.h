@@ -9,7 +9,7 @@
  * 264 bytes for a zspage of 64 raw blocks, 66 KiB for one of 16384 objects
  * of 16 bytes.  Up to SIDE_TABLE_SHARED_MAX bytes, tables of about the same
  * size share a page; larger ones have a run of pages each.  An empty page
- * or run goes back to the system.
+ * or run goes back to the system, but for what the reserve keeps.
  *
  *     shared page:  | header 32 | table | table | ... |
  *
@@ -45,6 +45,9 @@ struct side_tables {
   struct grown_array links;     /* struct run_link, by page */
   uint32_t free_runs[SIDE_TABLE_MAX_PAGES + 1]; /* heads, by length */
   uint32_t partial[SIDE_TABLE_GROUPS];  /* shared pages with room */
+  uint32_t kept;                /* resident free runs of one page, linked */
+  uint32_t nr_kept, max_kept;
+  uint32_t long_kept_pages;     /* resident, of free runs of more than one */
   uint64_t resident_bytes;      /* of tables; links not included */
 };
 
@@ -56,6 +59,13 @@ extern int side_tables_reserve (struct side_tables *st, struct pages *pages,
 extern int side_tables_activate (struct side_tables *st);
 extern void side_tables_release (struct side_tables *st);
 extern uint64_t side_tables_resident (struct side_tables *st);
+
+/* Keep up to so many free pages resident, from the next refill on (by one
+ * thread at a time; pages are populated with no lock held).
+ */
+extern void side_tables_set_reserve (struct side_tables *st,
+                                     uint32_t nr_pages);
+extern int side_tables_refill (struct side_tables *st);
 
 static inline size_t
 side_table_words (const struct size_class *class)

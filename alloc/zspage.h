@@ -18,7 +18,8 @@
  *     group == fullness_group (nr_inuse, nr_objects), but for a source,
  *     which is in no list
  *     holed: no free slot lies in resident pages
- * A zspage that belongs to no class is in one of the pool's two lists of
+ *     growing: the reserve makes pages of it resident, with no lock held
+ * A zspage that belongs to no class is in one of the pool's three lists of
  * free ones.
  * Guard of all fields: its class's lock; for a free one, the pool's.
  *
@@ -49,6 +50,8 @@ struct zspage {
   bool isolated : 1;            /* a source of compaction: in no list */
   bool holed : 1;               /* in the list of those without a free slot in
                                    resident pages; see fullness.h */
+  bool growing : 1;             /* nobody else populates, isolates or retires
+                                   it; see reserve.c */
 };
 static_assert (sizeof (struct zspage) == 32, "two to a cache line");
 static_assert (MAX_OBJECTS_PER_ZSPAGE < UINT16_MAX, "nr_inuse fits");

@@ -54,7 +54,9 @@ policy_reclaimable (const struct pool_class_stats *class)
     + pages_of (class->nr_inuse % per_zspage * bytes);
   const uint64_t resident = class->resident_bytes / PAGE_BYTES;
 
-  return resident > kept ? (resident - kept) * PAGE_BYTES : 0;
+  const uint64_t ahead = class->ahead_bytes / PAGE_BYTES;
+
+  return resident > kept + ahead ? (resident - kept - ahead) * PAGE_BYTES : 0;
 }
 
 int
@@ -274,6 +276,8 @@ policy_decide (struct policy_state *state, const struct policy_input *input,
   set_goal (state, input, ret);
   ret->keep_spare = input->pressure || state->above_watermark
     || ret->reason == POLICY_PRESSURE ? 0 : POLICY_SPARE_ZSPAGES;
+  ret->refill_below_bytes = input->limit_bytes == PAGES_NO_LIMIT ? UINT64_MAX
+    : state->above_watermark ? 0 : low_watermark (input);
 
   const bool may_sleep = ret->reason == POLICY_IDLE && !news.freed
     && input->spare_bytes <= (uint64_t) ret->keep_spare * ZSPAGE_BYTES

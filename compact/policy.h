@@ -113,6 +113,7 @@ struct policy_decision {
   uint64_t until_reclaimable;   /* the run ends when so little is left, */
   uint64_t until_returned;      /* or so much has been returned */
   unsigned keep_spare;          /* zspages; purge the others now */
+  uint64_t refill_below_bytes;  /* of held, for the pool's reserve */
   /* Until the next look; UINT64_MAX: sleep until something is freed. */
   uint64_t wait_ns;
 };

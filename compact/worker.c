@@ -13,10 +13,13 @@
  * follows.  A free takes its class's lock, and so does the look, after it
  * has set `asleep`.  So the look sees the free, or the free comes after the
  * look in the order of that lock, and whoever freed sees `asleep` and pokes.
+ * The same holds for who has taken something of the pool's reserve, under
+ * its class's lock: wants_refill is looked at after the look.
  */
 
 #include <config.h>
 
+#include <errno.h>
 #include <string.h>
 
 #include "worker-private.h"
@@ -447,26 +450,47 @@ compact_worker_report (struct compact_worker *worker, uint64_t ticket,
 
 /*--------------------------------------------------------------------*/
 
+/* Fill up the pool's reserve.  What the limit forbids is tried again when the
+ * next step comes, for whatever reason.
+ */
+static void
+refill (struct compact_worker *worker)
+{
+  struct pool *pool = worker->compactor->pool;
+
+  if (pool_wants_refill (pool) || worker->refill_error < 0)
+    worker->refill_error =
+      pool_refill (pool, worker->decision.refill_below_bytes);
+}
+
 static uint64_t
 until_next_look (const struct compact_worker *worker, uint64_t now_ns)
 {
-  if (worker->next_look_ns == NEVER)
-    return NEVER;
-  return worker->next_look_ns > now_ns ? worker->next_look_ns - now_ns : 0;
+  uint64_t wait_ns = NEVER;
+
+  if (worker->next_look_ns != NEVER)
+    wait_ns =
+      worker->next_look_ns > now_ns ? worker->next_look_ns - now_ns : 0;
+  /* The system may have memory again, and tells nobody. */
+  return worker->refill_error == -ENOMEM
+    ? min_u64 (wait_ns, POLICY_TICK_NS) : wait_ns;
 }
 
 uint64_t
 compact_worker_step (struct compact_worker *worker, uint64_t now_ns,
                      bool contended)
 {
+  refill (worker);
   if (begin_request (worker, now_ns)) {
     /* Purging copies nothing: no budget holds it. */
     if (budget_wait (worker, now_ns) > 0 && purge_spare (worker))
       return 0;
     return step_request (worker, now_ns, contended);
   }
-  if (look_is_due (worker, now_ns))
+  if (look_is_due (worker, now_ns)) {
     look (worker, now_ns);
+    refill (worker);            /* see above: after the look's locks */
+  }
   if (purge_spare (worker))
     return contended ? WORKER_PAUSE_NS : 0;
   if (worker->running)

@@ -64,6 +64,7 @@ struct compact_worker {
   uint64_t run_returned;        /* totals.returned_bytes at its begin */
   uint64_t next_look_ns;
   uint64_t budget_ns;           /* when the budget allows the next slice */
+  int refill_error;             /* what the reserve lacks, for this reason */
 
   struct lock request_lock;     /* guards the rest */
   uint64_t ticket_asked, ticket_begun, ticket_finished;

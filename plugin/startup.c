@@ -85,6 +85,7 @@ startup_create_store (const struct options *options, struct store **ret,
   struct store_params params = {
     .size_bytes = options->size_bytes,
     .codec = options->codec,
+    .reserve = options->mlock,
     .compact_manual = options->compact_manual,
     .compact_rate = options->compact_rate
   };

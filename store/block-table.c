@@ -20,6 +20,12 @@ entries_bytes (const struct block_table *table)
 }
 
 uint64_t
+block_table_entries_bytes (uint64_t nr_blocks)
+{
+  return (nr_blocks + REGION_BLOCKS - 1) / REGION_BLOCKS * PAGE_BYTES;
+}
+
+uint64_t
 block_table_region_bytes (uint64_t nr_blocks)
 {
   const uint64_t nr_regions = (nr_blocks + REGION_BLOCKS - 1) / REGION_BLOCKS;
@@ -59,6 +65,21 @@ block_table_reserve (struct block_table *table, struct pages *pages,
   return 0;
 }
 
+static int
+make_all_resident (struct block_table *table)
+{
+  const int r = pages_populate (table->pages, (void *) table->entries,
+                                entries_bytes (table));
+
+  if (r < 0)
+    return r;
+  for (region_t i = 0; i < table->nr_regions; i++)
+    atomic_store_explicit (&table->regions[i], REGION_RESIDENT,
+                           memory_order_relaxed);
+  atomic_store (&table->nr_resident, table->nr_regions);
+  return 0;
+}
+
 int
 block_table_activate (struct block_table *table)
 {
@@ -71,6 +92,8 @@ block_table_activate (struct block_table *table)
   if (r == 0)
     r = pages_populate (table->pages, (void *) table->regions, region_bytes);
   table->active = r == 0;
+  if (r == 0 && table->pinned)
+    r = make_all_resident (table);
   return r;
 }
 
@@ -142,6 +165,8 @@ purge_region (struct block_table *table, region_t region)
 {
   uint32_t expected = REGION_RESIDENT;
 
+  if (table->pinned)
+    return;
   if (!atomic_compare_exchange_strong (&table->regions[region], &expected,
                                        REGION_BUSY))
     return;

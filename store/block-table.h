@@ -52,16 +52,20 @@ struct block_table {
   _Atomic entry_t *entries;
   _Atomic uint32_t *regions;    /* resident from the start: 2 MiB a TiB */
   _Atomic uint64_t nr_resident; /* regions */
+  bool pinned;                  /* all of it resident, from the start on */
   bool active;
 };
 
 extern int block_table_reserve (struct block_table *table,
                                 struct pages *pages, uint64_t nr_blocks);
+/* `pinned` is to be set, if at all, between the two. */
 extern int block_table_activate (struct block_table *table);
 extern void block_table_release (struct block_table *table);
 
 /* Address space that a table takes. */
 extern uint64_t block_table_address_bytes (uint64_t nr_blocks);
+/* Bytes that the entries take, where all are resident. */
+extern uint64_t block_table_entries_bytes (uint64_t nr_blocks);
 /* Bytes that the region words take. */
 extern uint64_t block_table_region_bytes (uint64_t nr_blocks);
 /* Bytes resident, region words included. */

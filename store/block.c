@@ -47,6 +47,8 @@ block_place (struct store *store, uint64_t blkno, struct prepared *prepared)
   if (entry_kind (prepared->entry) == ENTRY_SAME)
     return 0;
   r = pool_alloc (store->pool, payload->bytes, blkno, &loc);
+  if (pool_wants_refill (store->pool))
+    compact_worker_poke (&store->worker);
   if (r < 0)
     return r;
   memcpy (pool_borrow (store->pool, loc), payload->data, payload->bytes);

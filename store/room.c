@@ -23,14 +23,14 @@ bytes_to_ask (struct store *store)
   return ROOM_BYTES + (held > limit ? held - limit : 0);
 }
 
-/* Spare zspages are in nobody's use. */
+/* Spare zspages are in nobody's use, nor is the reserve. */
 static bool
 purge_spare (struct store *store, uint64_t bytes)
 {
   uint64_t purged = 0, n;
 
   do {
-    n = pool_purge_one_spare (store->pool, 0);
+    n = pool_purge_one_unused (store->pool);
     purged += n;
   } while (n > 0 && purged < bytes);
   return purged > 0;

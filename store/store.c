@@ -11,6 +11,12 @@
  * sizes, but for one in each zspage (seen after 24 such rounds, with held at
  * eleven times the disk, when nothing compacted).  Then there is no room, as
  * at the limit: compaction may find some, else ENOSPC, the old data whole.
+ *
+ * With a reserve (G8), reads, writes and trims take no memory of the system
+ * while they run: the pool's grows ahead of them (reserve.c), by the worker;
+ * and the table is resident from the start, unless it is so large that this
+ * would take more than 1/64 of the limit: then a write to a region that has
+ * no live block makes its page resident.
  */
 
 #include <config.h>
@@ -28,6 +34,10 @@
 /* After `limit` was lowered the caller compacts for two seconds at most. */
 #define LIMIT_RECLAIM_STEPS 200
 #define LIMIT_RECLAIM_STEP_NS (10 * UINT64_C (1000000))
+
+/* The reserve: 1/64 of the limit, and no more than that. */
+#define RESERVE_SHIFT 6
+#define RESERVE_MAX_BYTES (UINT64_C (8) << 20)
 
 #define ARENA_PER_DISK 4
 /* One zspage a class may be open beyond that. */
@@ -72,26 +82,48 @@ contexts_bytes_bound (unsigned nr_contexts, enum codec_id id)
                      + state_bytes_bound (id));
 }
 
-static uint64_t
-min_bytes_of (uint64_t size_bytes, unsigned nr_contexts, enum codec_id id)
+static bool
+pins_table (const struct store_params *params)
 {
+  return params->reserve
+    && block_table_entries_bytes (nr_blocks_of (params->size_bytes))
+       <= params->limit_bytes >> RESERVE_SHIFT;
+}
+
+static uint64_t
+reserve_bytes_of (const struct store_params *params)
+{
+  const uint64_t bytes = params->limit_bytes >> RESERVE_SHIFT;
+
+  if (!params->reserve)
+    return 0;
+  return bytes < RESERVE_MAX_BYTES ? bytes : RESERVE_MAX_BYTES;
+}
+
+static uint64_t
+min_bytes_of (uint64_t size_bytes, bool pinned, unsigned nr_contexts,
+              enum codec_id id)
+{
+  const uint64_t nr_blocks = nr_blocks_of (size_bytes);
+
   return sizeof (struct store) + pool_struct_bytes () + (256 << 10)
-    + block_table_region_bytes (nr_blocks_of (size_bytes))
+    + block_table_region_bytes (nr_blocks)
+    + (pinned ? block_table_entries_bytes (nr_blocks) : 0)
     + contexts_bytes_bound (nr_contexts, id);
 }
 
 uint64_t
 store_min_bytes (const struct store_params *params)
 {
-  return min_bytes_of (params->size_bytes, nr_contexts_of (params),
-                       params->codec.id);
+  return min_bytes_of (params->size_bytes, pins_table (params),
+                       nr_contexts_of (params), params->codec.id);
 }
 
 uint64_t
 store_min_limit (struct store *store)
 {
-  return min_bytes_of (store->size_bytes, store->nr_contexts,
-                       store_codec (store).id);
+  return min_bytes_of (store->size_bytes, store->table.pinned,
+                       store->nr_contexts, store_codec (store).id);
 }
 
 /* See that memory can be made usable later, while errors are still seen. */
@@ -136,6 +168,10 @@ store_create (const struct store_params *params, struct store **ret)
                              nr_blocks_of (params->size_bytes));
   if (r == 0)
     r = pool_create (&store->pages, arena_bytes, &store->pool);
+  if (r == 0) {
+    store->table.pinned = pins_table (params);
+    pool_set_reserve (store->pool, reserve_bytes_of (params));
+  }
   if (r == 0)
     r = context_pool_create (store->nr_contexts,
                              size_class_largest_compressed (),
@@ -331,6 +367,7 @@ stats_of_memory (struct store *store, struct stats *stats)
     ? stats->held_bytes - pool.arena_bytes : 0;
   stats->live_regions = atomic_load (&store->table.nr_resident);
   stats->spare_bytes = pool.spare_bytes;
+  stats->reserve_bytes = pool.primed_bytes;
   stats->zspages = pool.nr_zspages;
   stats->zspages_released = pool.nr_zspages_released;
   stats->pages_populated = atomic_load (&store->pages.nr_populates);

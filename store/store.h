@@ -39,6 +39,8 @@ struct store_params {
   struct codec_spec codec;
   unsigned nr_contexts;         /* 0: two a processor */
   const struct pages_ops *pages_ops;    /* NULL: pages_anonymous */
+  /* Memory is there before it is needed: see store.c. */
+  bool reserve;
   bool compact_manual;          /* compact when asked to, never by itself */
   uint64_t compact_rate;        /* bytes a second to copy, at most; 0: any */
 };

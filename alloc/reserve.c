@@ -1,0 +1,191 @@
+/* zmem
+ * Copyright The zmem authors
+ * SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The reserve: what is resident before it is needed; see pool.h.
+ *
+ *     a class that has objects    class_ahead_bytes of free slots in
+ *                                 resident pages: steady growth
+ *     primed zspages              their first pages resident, of no class:
+ *                                 bursts, and classes that are new
+ *     side tables                 pages for those of zspages to come
+ *
+ * A server that is asked to store what a machine swaps out cannot wait for
+ * memory of that machine.  Who writes takes what is there; the worker fills
+ * it up, and should the system let it wait for a page, it waits alone: pages
+ * are populated with no lock held.  A zspage whose pages come is `growing`
+ * meanwhile: objects are allocated and freed in the pages that it has, but
+ * nobody else populates, isolates or retires it.
+ *
+ * Tried and dropped: whole zspages of 256 KiB as the reserve, half of one
+ * for each of 190 classes being 24 MiB of resident slack, a quarter of what
+ * a guest of 218 MiB swapped out.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+
+#include "pool-private.h"
+
+#define PRIMED_PAGES AHEAD_MIN_PAGES
+
+/* A page of side tables for so many primed zspages: up to 15 share a page,
+ * those of objects below 530 bytes have one and more each.
+ */
+#define PRIMED_PER_TABLE_PAGE 2
+
+void
+pool_set_reserve (struct pool *pool, uint64_t bytes)
+{
+  const uint64_t nr = bytes / (PRIMED_PAGES * PAGE_BYTES);
+
+  pool->max_primed =
+    nr < pool->nr_zspages / 2 ? (zspage_idx) nr : pool->nr_zspages / 2;
+  side_tables_set_reserve (&pool->side_tables,
+                           pool->max_primed / PRIMED_PER_TABLE_PAGE);
+  atomic_store (&pool->wants_refill, pool_has_reserve (pool));
+}
+
+bool
+pool_wants_refill (const struct pool *pool)
+{
+  return atomic_load_explicit (&pool->wants_refill, memory_order_relaxed);
+}
+
+static int
+populate_below (struct pool *pool, uint64_t ceiling_bytes, void *addr,
+                size_t bytes)
+{
+  if (pages_held (pool->pages) + bytes > ceiling_bytes)
+    return -ENOSPC;
+  return pages_populate (pool->pages, addr, bytes);
+}
+
+/* Pages [first, end) of a zspage that are to come. */
+struct growth {
+  zspage_idx zspage;
+  unsigned first, end;
+};
+
+/* What the class lacks, in the zspage that would be allocated from next.
+ * False: nothing, or that zspage has all its pages.
+ */
+static bool
+begin_growth (struct pool *pool, unsigned class_idx, struct growth *ret)
+{
+  struct class_state *state = &pool->classes[class_idx];
+  const struct size_class *class = &pool->table->classes[class_idx];
+  const zspage_idx *heads = state->lists.head;
+
+  LOCK_FOR_SCOPE (&state->lock);
+  const uint64_t wanted = class_ahead_bytes (state);
+  const uint64_t ready = state->nr_resident_free * class->object_bytes;
+  if (ready >= wanted)
+    return false;
+  /* What was looked at in vain is among the holed ones. */
+  for (int list = FULLNESS_HOLED; list >= 0; list--) {
+    if (list == FULLNESS_FULL || heads[list] == ZSPAGE_NONE)
+      continue;
+    struct zspage *zspage = pool_zspage (pool, heads[list]);
+    if (zspage->resident == UINT64_MAX)
+      continue;
+    ret->zspage = heads[list];
+    ret->first = __builtin_ctzll (~zspage->resident);
+    ret->end = ret->first;
+    while (ret->end < ZSPAGE_PAGES && !(zspage->resident >> ret->end & 1) &&
+           (ret->end - ret->first) * PAGE_BYTES < wanted - ready)
+      ret->end++;
+    zspage->growing = true;
+    return true;
+  }
+  return false;
+}
+
+/* The pages are there, or (r < 0) are not. */
+static void
+end_growth (struct pool *pool, unsigned class_idx,
+            const struct growth *growth, int r)
+{
+  struct class_state *state = &pool->classes[class_idx];
+  const struct size_class *class = &pool->table->classes[class_idx];
+  struct zspage *zspage = pool_zspage (pool, growth->zspage);
+  const unsigned nr = growth->end - growth->first;
+  bool emptied;
+
+  lock_acquire (&state->lock);
+  zspage->growing = false;
+  emptied = zspage->nr_inuse == 0;
+  if (r == 0) {
+    if (!emptied)
+      state->nr_resident_free -=
+        zspage_nr_resident_free_in (zspage, class, growth->first,
+                                    growth->end);
+    zspage->resident |= page_bits (growth->first, growth->end);
+    atomic_fetch_add (&pool->resident_bytes, nr * PAGE_BYTES);
+  }
+  if (r == 0 && !emptied) {
+    state->nr_resident_free +=
+      zspage_nr_resident_free_in (zspage, class, growth->first, growth->end);
+    state->nr_resident_pages += nr;
+    if (zspage->holed)
+      fullness_set_holed (&state->lists, pool->zspages.base, growth->zspage,
+                          class, false);
+  }
+  lock_release (&state->lock);
+  if (emptied)
+    pool_retire_zspage (pool, growth->zspage, true);
+}
+
+static int
+grow_class (struct pool *pool, unsigned class_idx, uint64_t ceiling_bytes)
+{
+  struct growth growth;
+  int r;
+
+  if (!begin_growth (pool, class_idx, &growth))
+    return 0;
+  r = populate_below (pool, ceiling_bytes,
+                      (char *) zspage_address (pool, growth.zspage)
+                      + growth.first * PAGE_BYTES,
+                      (growth.end - growth.first) * PAGE_BYTES);
+  end_growth (pool, class_idx, &growth, r);
+  return r;
+}
+
+/* A zspage of no class, with its first pages. */
+static int
+prime_zspage (struct pool *pool, uint64_t ceiling_bytes)
+{
+  const size_t bytes = PRIMED_PAGES * PAGE_BYTES;
+  zspage_idx idx;
+  int r = pool_take_blank_zspage (pool, &idx);
+
+  if (r < 0)
+    return r;
+  r = populate_below (pool, ceiling_bytes, zspage_address (pool, idx), bytes);
+  if (r < 0) {
+    pool_put_free_zspage (pool, idx);
+    return r;
+  }
+  pool_zspage (pool, idx)->resident = page_bits (0, PRIMED_PAGES);
+  atomic_fetch_add (&pool->resident_bytes, bytes);
+  pool_put_primed_zspage (pool, idx);
+  return 0;
+}
+
+int
+pool_refill (struct pool *pool, uint64_t ceiling_bytes)
+{
+  int r = 0;
+
+  /* What is taken from here on asks for another refill. */
+  atomic_store_explicit (&pool->wants_refill, false, memory_order_relaxed);
+  while (r == 0 && pool_nr_primed (pool) < pool->max_primed)
+    r = prime_zspage (pool, ceiling_bytes);
+  for (unsigned i = 0; r == 0 && i < pool->table->nr_classes; i++)
+    r = grow_class (pool, i, ceiling_bytes);
+  if (r == 0 && pages_held (pool->pages) < ceiling_bytes)
+    r = side_tables_refill (&pool->side_tables);
+  return r;
+}
