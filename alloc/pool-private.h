@@ -29,10 +29,10 @@ struct class_state {
 };
 
 struct pool {
-  char *arena;                  /* first: pool_borrow reads it */
+  char *arena;                  /* these two first: pool_borrow and */
+  uint64_t arena_bytes;         /* pool_contains read them; reserved */
   struct pages *pages;
   const struct size_class_table *table;
-  uint64_t arena_bytes;         /* reserved */
   zspage_idx nr_zspages;        /* that the arena has room for */
 
   struct lock free_lock;        /* guards the next seven */
@@ -58,6 +58,8 @@ struct pool {
   struct class_state classes[MAX_SIZE_CLASSES];
 };
 static_assert (offsetof (struct pool, arena) == 0, "pool_borrow");
+static_assert (offsetof (struct pool, arena_bytes) == sizeof (char *),
+               "pool_contains");
 
 static inline struct zspage *
 pool_zspage (const struct pool *pool, zspage_idx idx)

@@ -110,6 +110,16 @@ pool_borrow (const struct pool *pool, zs_loc loc)
   return *(char *const *) pool + (loc << ZS_LOC_SHIFT);
 }
 
+/* Does [loc, loc + bytes) lie in the arena?  Of what was allocated it does;
+ * for a location of doubtful origin.
+ */
+static inline bool
+pool_contains (const struct pool *pool, zs_loc loc, size_t bytes)
+{
+  return (loc << ZS_LOC_SHIFT) + bytes
+    <= *(const uint64_t *) ((char *const *) pool + 1);
+}
+
 /* How many bytes the object's slot has; it may be more than was asked. */
 extern size_t pool_slot_bytes (const struct pool *pool, zs_loc loc);
 

@@ -397,6 +397,50 @@ decode_raw (const void *data, size_t bytes, uint32_t checksum, void *block)
   return 0;
 }
 
+static bool
+payload_is_possible (enum codec_id codec, size_t bytes)
+{
+  return (unsigned) codec < MAX_CODECS && codec_table[codec] != NULL
+    && bytes > CHECKSUM_BYTES && bytes < BLOCK_BYTES;
+}
+
+/* Of an encoded payload; its checksum is behind it. */
+static bool
+checksum_is_right (const void *data, size_t encoded_bytes, uint32_t binding)
+{
+  uint32_t checksum;
+
+  memcpy (&checksum, (const uint8_t *) data + encoded_bytes, CHECKSUM_BYTES);
+  return (checksum_payload (data, encoded_bytes) ^ binding) == checksum;
+}
+
+void
+payload_bind (struct payload *payload, uint32_t binding)
+{
+  uint32_t checksum;
+  uint8_t *at;
+
+  if (payload->codec == CODEC_RAW)
+    return;
+  at = (uint8_t *) (uintptr_t) payload->data + payload->bytes
+    - CHECKSUM_BYTES;
+  memcpy (&checksum, at, CHECKSUM_BYTES);
+  checksum ^= binding;
+  memcpy (at, &checksum, CHECKSUM_BYTES);
+}
+
+int
+payload_check (enum codec_id codec, const void *data, size_t bytes,
+               uint32_t checksum)
+{
+  if (codec == CODEC_RAW)
+    return bytes == BLOCK_BYTES
+      && checksum_raw_block (data, bytes) == checksum ? 0 : -EIO;
+  return payload_is_possible (codec, bytes)
+    && checksum_is_right (data, bytes - CHECKSUM_BYTES, checksum)
+    ? 0 : -EIO;
+}
+
 int
 payload_decode (struct context *context, enum codec_id codec,
                 const void *data, size_t bytes, uint32_t checksum,
@@ -409,15 +453,13 @@ payload_decode (struct context *context, enum codec_id codec,
   if (codec == CODEC_RAW)
     return decode_raw (data, bytes, checksum, block);
 
-  if ((unsigned) codec >= MAX_CODECS || codec_table[codec] == NULL ||
-      bytes <= CHECKSUM_BYTES || bytes >= BLOCK_BYTES)
+  if (!payload_is_possible (codec, bytes))
     return -EIO;
   ops = codec_table[codec];
   if (ops->decode_needs_state && context == NULL)
     return -EAGAIN;
   encoded_bytes = bytes - CHECKSUM_BYTES;
-  memcpy (&checksum, (const uint8_t *) data + encoded_bytes, CHECKSUM_BYTES);
-  if (checksum_payload (data, encoded_bytes) != checksum)
+  if (!checksum_is_right (data, encoded_bytes, checksum))
     return -EIO;
 
   if (ops->decode_needs_state) {

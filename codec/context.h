@@ -97,8 +97,20 @@ extern void context_encode (struct context *context, unsigned scratch_idx,
                             const void *block, bool repeat64,
                             struct payload *payload);
 
-/* Check, then decode a payload into BLOCK_BYTES at `block`.  For raw,
- * `checksum` is the entry's.  0, or -EIO: damaged, the content of `block` is
+/* Bind an encoded payload to where it belongs: its checksum, in scratch, is
+ * XORed with this.  Of a raw one: does nothing.
+ */
+extern void payload_bind (struct payload *payload, uint32_t binding);
+
+/* Is a payload as it was encoded?  By its checksum alone.  `checksum`: for
+ * raw, the whole of it, the entry's; for others what it was bound to, or 0.
+ * 0, or -EIO.
+ */
+extern int payload_check (enum codec_id codec, const void *data,
+                          size_t bytes, uint32_t checksum);
+
+/* Check, then decode a payload into BLOCK_BYTES at `block`; `checksum` as for
+ * payload_check.  0, or -EIO: damaged, the content of `block` is
  * then undefined.  `context` may be NULL; -EAGAIN: this codec needs one.
  */
 extern int payload_decode (struct context *context, enum codec_id codec,

@@ -14,9 +14,20 @@
 #include "room.h"
 #include "same-filled.h"
 
+/* What a payload's checksum is bound to: its block and its codec.  So the
+ * intact payload of another block, or this one read as another codec's, is as
+ * good as damaged.  For the blocks of a disk the products differ, all of them.
+ */
+static uint32_t
+binding_of (uint64_t blkno, enum codec_id codec)
+{
+  return (uint32_t) blkno * UINT32_C (0x9e3779b1)
+    + (uint32_t) codec * UINT32_C (0x85ebca77);
+}
+
 void
 block_prepare (struct context *context, unsigned scratch_idx,
-               const void *data, struct prepared *prepared)
+               uint64_t blkno, const void *data, struct prepared *prepared)
 {
   const bool repeats = block_repeats_8_bytes (data);
   uint32_t pattern;
@@ -27,6 +38,8 @@ block_prepare (struct context *context, unsigned scratch_idx,
   }
   prepared->entry = entry_hole ();
   context_encode (context, scratch_idx, data, repeats, &prepared->payload);
+  payload_bind (&prepared->payload,
+                binding_of (blkno, prepared->payload.codec));
 }
 
 static entry_t
@@ -128,36 +141,89 @@ block_store_in_place (struct store *store, struct group_stripe *stripe,
   return r;
 }
 
-static int
-load_object (struct store *store, struct group_stripe *stripe,
-             struct context *context, entry_t entry, void *buf)
+/* What payload_check and payload_decode are to be given. */
+static uint32_t
+object_checksum (uint64_t blkno, entry_t entry)
 {
-  const enum codec_id codec = entry_codec (entry);
-  const int r =
-    payload_decode (context, codec,
-                    pool_borrow (store->pool, entry_loc (entry)),
-                    entry_payload_bytes (entry),
-                    codec == CODEC_RAW ? entry_raw_checksum (entry) : 0, buf);
+  return entry_codec (entry) == CODEC_RAW ? entry_raw_checksum (entry)
+    : binding_of (blkno, entry_codec (entry));
+}
 
+/* An entry is trusted no more than a payload: where it points outside of the
+ * arena the block is damaged.  (Inside of it the checksum tells.)
+ */
+static bool
+object_is_in_pool (const struct store *store, entry_t entry)
+{
+  return pool_contains (store->pool, entry_loc (entry),
+                        entry_payload_bytes (entry));
+}
+
+static int
+load_object (struct store *store, struct context *context, uint64_t blkno,
+             entry_t entry, void *buf)
+{
+  if (!object_is_in_pool (store, entry))
+    return -EIO;
+  return payload_decode (context, entry_codec (entry),
+                         pool_borrow (store->pool, entry_loc (entry)),
+                         entry_payload_bytes (entry),
+                         object_checksum (blkno, entry), buf);
+}
+
+static int
+load (struct store *store, struct context *context, uint64_t blkno,
+      entry_t entry, void *buf)
+{
+  switch (entry_kind (entry)) {
+  case ENTRY_HOLE:
+    if (entry != entry_hole ())
+      return -EIO;
+    memset (buf, 0, BLOCK_BYTES);
+    return 0;
+  case ENTRY_SAME:
+    if (!entry_same_is_sound (entry))
+      return -EIO;
+    fill_pattern (buf, BLOCK_BYTES, entry_pattern (entry), 0);
+    return 0;
+  case ENTRY_OBJECT:
+    return load_object (store, context, blkno, entry, buf);
+  case ENTRY_CLUSTER:
+  case ENTRY_SHARED:
+  case ENTRY_BACKING:
+  case ENTRY_BAD:
+    break;
+  }
+  return -EIO;
+}
+
+int
+block_load (struct store *store, struct group_stripe *stripe,
+            struct context *context, uint64_t blkno, entry_t entry, void *buf)
+{
+  const int r = load (store, context, blkno, entry, buf);
+
+  ASSERT_LOCKED (&stripe->lock);
   if (r == -EIO)
     group_count (stripe, COUNT_CHECKSUM_FAILURES, 1);
   return r;
 }
 
 int
-block_load (struct store *store, struct group_stripe *stripe,
-            struct context *context, entry_t entry, void *buf)
+block_check (struct store *store, uint64_t blkno, entry_t entry)
 {
-  ASSERT_LOCKED (&stripe->lock);
   switch (entry_kind (entry)) {
   case ENTRY_HOLE:
-    memset (buf, 0, BLOCK_BYTES);
-    return 0;
+    return entry == entry_hole () ? 0 : -EIO;
   case ENTRY_SAME:
-    fill_pattern (buf, BLOCK_BYTES, entry_pattern (entry), 0);
-    return 0;
+    return entry_same_is_sound (entry) ? 0 : -EIO;
   case ENTRY_OBJECT:
-    return load_object (store, stripe, context, entry, buf);
+    if (!object_is_in_pool (store, entry))
+      return -EIO;
+    return payload_check (entry_codec (entry),
+                          pool_borrow (store->pool, entry_loc (entry)),
+                          entry_payload_bytes (entry),
+                          object_checksum (blkno, entry));
   case ENTRY_CLUSTER:
   case ENTRY_SHARED:
   case ENTRY_BACKING:
@@ -169,21 +235,21 @@ block_load (struct store *store, struct group_stripe *stripe,
 
 int
 block_load_part (struct store *store, struct group_stripe *stripe,
-                 struct context *context, entry_t entry, size_t offset,
-                 size_t count, void *buf)
+                 struct context *context, uint64_t blkno, entry_t entry,
+                 size_t offset, size_t count, void *buf)
 {
   uint8_t whole[BLOCK_BYTES];
   int r;
 
   if (count == BLOCK_BYTES)
-    return block_load (store, stripe, context, entry, buf);
-  if (entry_kind (entry) == ENTRY_SAME || entry == entry_hole ()) {
+    return block_load (store, stripe, context, blkno, entry, buf);
+  if (entry_same_is_sound (entry) || entry == entry_hole ()) {
     fill_pattern (buf, count,
                   entry == entry_hole () ? 0 : entry_pattern (entry),
                   offset);
     return 0;
   }
-  r = block_load (store, stripe, context, entry, whole);
+  r = block_load (store, stripe, context, blkno, entry, whole);
   if (r == 0)
     memcpy (buf, whole + offset, count);
   return r;
@@ -213,7 +279,7 @@ modify_locked (struct store *store, struct group_stripe *stripe,
   *drop = entry_hole ();
   if (part->data == NULL && entry_is_zero (old))
     return 0;
-  r = block_load (store, stripe, context, old, block);
+  r = block_load (store, stripe, context, part->blkno, old, block);
   if (r < 0)
     return r;
   if (part->data != NULL)
@@ -221,7 +287,7 @@ modify_locked (struct store *store, struct group_stripe *stripe,
   else
     memset (block + part->offset, 0, part->count);
 
-  block_prepare (context, 0, block, &prepared);
+  block_prepare (context, 0, part->blkno, block, &prepared);
   if (in_place)
     r = block_store_in_place (store, stripe, part->blkno, &prepared, drop);
   else {

@@ -31,7 +31,8 @@ struct prepared {
 };
 
 extern void block_prepare (struct context *context, unsigned scratch_idx,
-                           const void *data, struct prepared *prepared);
+                           uint64_t blkno, const void *data,
+                           struct prepared *prepared);
 
 /* Fills in prepared->entry.  -ENOSPC, -ENOMEM: no object, nothing done. */
 extern int block_place (struct store *store, uint64_t blkno,
@@ -63,12 +64,19 @@ extern int block_store_in_place (struct store *store,
  * `context` may be NULL; -EAGAIN: this block needs one.
  */
 extern int block_load (struct store *store, struct group_stripe *stripe,
-                       struct context *context, entry_t entry, void *buf);
+                       struct context *context, uint64_t blkno,
+                       entry_t entry, void *buf);
 
-/* The same for [offset, offset + count) of the block. */
+/* Group lock held: is what the block has in memory undamaged?  By checksums
+ * alone, no context is needed.  0, or -EIO.
+ */
+extern int block_check (struct store *store, uint64_t blkno, entry_t entry);
+
+/* The same as block_load for [offset, offset + count) of the block. */
 extern int block_load_part (struct store *store, struct group_stripe *stripe,
-                            struct context *context, entry_t entry,
-                            size_t offset, size_t count, void *buf);
+                            struct context *context, uint64_t blkno,
+                            entry_t entry, size_t offset, size_t count,
+                            void *buf);
 
 /* Read-modify-write of a part of a block.  data == NULL: zeros.  No lock
  * held.

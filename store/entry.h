@@ -7,7 +7,7 @@
  *
  *  bits  63       ...                                            3 2  0
  *  HOLE  0000000000000000000000000000000000000000000000000000000 | 0
- *  SAME  -------- | pattern 32                           | ----- | 1
+ *  SAME  check 29                | pattern 32                    | 1
  *  OBJECT, encoded:
  *        -2 | incompressible 1 | settling 1 | age 3 | size 12 |
  *                                   location 39 | codec 3 | 2
@@ -17,6 +17,9 @@
  * HOLE is the all-zero word, so a range never written costs nothing.  The
  * payload's size is what was stored; the slot that it lies in, which the
  * zspage knows, may be larger.
+ *
+ * SAME's pattern is the block's content, so it has a check, as payloads have;
+ * the pattern says what it is, so equal patterns are equal entries.
  *
  * Kinds CLUSTER, SHARED, BACKING and BAD are named for what comes later
  * (settling, sharing, a backing tier, recovery); nothing writes them yet.
@@ -66,11 +69,12 @@ enum entry_kind {
 #define ENTRY_RAW_CHECKSUM_SHIFT (ENTRY_RAW_AGE_SHIFT + ENTRY_AGE_BITS)
 
 #define ENTRY_PATTERN_SHIFT ENTRY_KIND_BITS
+#define ENTRY_SAME_CHECK_SHIFT (ENTRY_PATTERN_SHIFT + 32)
 
 static_assert (ENTRY_INCOMPRESSIBLE_SHIFT < 64, "encoded entry fits");
 static_assert (ENTRY_RAW_CHECKSUM_SHIFT + RAW_CHECKSUM_BITS == 64,
                "raw entry fills its word");
-static_assert (ENTRY_PATTERN_SHIFT + 32 <= 64, "pattern fits");
+static_assert (ENTRY_SAME_CHECK_SHIFT < 64, "pattern and its check fit");
 static_assert (MAX_CODECS == 1 << ENTRY_CODEC_BITS, "codec fits");
 static_assert (BLOCK_BYTES == OBJECT_MAX, "a raw block is one object");
 
@@ -92,7 +96,12 @@ entry_hole (void)
 static inline entry_t
 entry_same (uint32_t pattern)
 {
-  return ENTRY_SAME | (entry_t) pattern << ENTRY_PATTERN_SHIFT;
+  /* The high bits of the product depend on all bits of the pattern. */
+  const entry_t check = ((entry_t) pattern + 1)
+    * UINT64_C (0x9e3779b97f4a7c15) >> ENTRY_SAME_CHECK_SHIFT;
+
+  return ENTRY_SAME | (entry_t) pattern << ENTRY_PATTERN_SHIFT
+    | check << ENTRY_SAME_CHECK_SHIFT;
 }
 
 static inline uint32_t
@@ -121,6 +130,13 @@ entry_object_raw (zs_loc loc, uint32_t checksum)
   return ENTRY_OBJECT | (entry_t) CODEC_RAW << ENTRY_CODEC_SHIFT
     | (entry_t) page << ENTRY_LOC_SHIFT
     | (entry_t) checksum << ENTRY_RAW_CHECKSUM_SHIFT;
+}
+
+/* Is it a SAME entry, and as entry_same made it? */
+static inline bool
+entry_same_is_sound (entry_t entry)
+{
+  return entry == entry_same (entry_pattern (entry));
 }
 
 /* The rest of these are for kind OBJECT only. */

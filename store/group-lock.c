@@ -40,7 +40,8 @@ entry_account (uint64_t counters[NR_ENTRY_COUNTERS], entry_t entry, int sign)
     const uint64_t rounded =
       (bytes + OBJECT_ALIGN - 1) / OBJECT_ALIGN * OBJECT_ALIGN;
 
-    counters[COUNT_BY_CODEC + entry_codec (entry)] += sign;
+    if (entry_codec (entry) < NR_CODECS)        /* else it is damaged */
+      counters[COUNT_BY_CODEC + entry_codec (entry)] += sign;
     counters[COUNT_PAYLOAD_BYTES] += sign * bytes;
     counters[COUNT_PAYLOAD_ROUNDED_BYTES] += sign * rounded;
     break;

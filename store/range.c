@@ -51,7 +51,7 @@ read_group (struct store *store, struct context *context, char *buf,
     const size_t in_block = offset & (BLOCK_BYTES - 1);
     const size_t n = min_u64 (BLOCK_BYTES - in_block, count);
     const int r =
-      block_load_part (store, stripe, context,
+      block_load_part (store, stripe, context, blkno,
                        block_table_load (&store->table, blkno), in_block, n,
                        buf);
 
@@ -135,7 +135,7 @@ write_at_limit (struct store *store, uint64_t blkno, const char *data)
   struct prepared prepared;
   int r;
 
-  block_prepare (context, 0, data, &prepared);
+  block_prepare (context, 0, blkno, data, &prepared);
   do {
     r = block_place (store, blkno, &prepared);
     if (r == 0)
@@ -167,7 +167,8 @@ write_group (struct store *store, uint64_t blkno, unsigned n,
   int r;
 
   for (unsigned i = 0; i < n; i++)
-    block_prepare (context, i, data + i * BLOCK_BYTES, &prepared[i]);
+    block_prepare (context, i, blkno + i, data + i * BLOCK_BYTES,
+                   &prepared[i]);
   while (nr_placed < n &&
          block_place (store, blkno + nr_placed, &prepared[nr_placed]) == 0)
     nr_placed++;

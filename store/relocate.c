@@ -35,7 +35,10 @@ move_block (void *opaque, owner_t owner, zs_loc from, zs_loc to,
     return MOVE_BUSY;
   const entry_t entry = block_table_load (&store->table, blkno);
   if (entry_kind (entry) == ENTRY_OBJECT && entry_loc (entry) == from) {
+    /* An entry that is damaged must not damage others. */
     *copied = entry_payload_bytes (entry);
+    if (*copied > pool_slot_bytes (store->pool, to))
+      *copied = (uint32_t) pool_slot_bytes (store->pool, to);
     memcpy (pool_borrow (store->pool, to), pool_borrow (store->pool, from),
             *copied);
     block_table_publish (&store->table, blkno, entry,
