@@ -2,36 +2,19 @@
  * Copyright The zmem authors
  * SPDX-License-Identifier: BSD-3-Clause
  *
- * Compaction, watched.
- *
- *     send "compact"; while the answer says "running":
- *       wait 100 ms, or for Ctrl-C; send "compact status"
- *
- * The server answers at once, and does the work whether anybody watches it
- * or not.  So that no other command has to wait, and the answer is not
- * waited for longer than other answers, its "compact wait" is not used.
+ * Compaction, watched (run.h).  The server's "compact wait" is not used: it
+ * would be waited for longer than other answers are.
  */
 
 #include <config.h>
 
-#include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "bar.h"
-#include "client.h"
 #include "compact.h"
-#include "now-ms.h"
-#include "signals.h"
-#include "terminal.h"
 #include "text.h"
-#include "values.h"
-
-#define LOOK_MS 100
-#define PATIENCE_MS 500         /* what is over sooner needs no bar */
 
 #define STATUS_COMMAND "compact status"
 /* Room for the longest that compact_understands lets pass. */
@@ -65,121 +48,30 @@ compact_understands (char *args[], int nr)
     || (nr == 2 && strcmp (args[0], "class") == 0 && is_class_size (args[1]));
 }
 
-/* The bar. */
-
-struct progress {
-  bool terminal, utf8;
-  bool drawn;
-  int64_t begin_ms;
-};
-
+/* " 42.3 %  1.2 GiB given back  830.0 MiB/s copied" */
 static void
-begin_progress (struct progress *progress)
-{
-  progress->terminal = isatty (STDERR_FILENO);
-  progress->utf8 = terminal_is_utf8 ();
-  progress->drawn = false;
-  progress->begin_ms = now_ms ();
-}
-
-static void
-erase_progress (struct progress *progress)
-{
-  if (progress->drawn)
-    fputs (terminal_clear_line, stderr);
-  progress->drawn = false;
-}
-
-#define BAR_MAX_WIDTH 40
-
-/* " 42.3 %  1.2 GiB given back  830.0 MiB/s copied", the bar before it. */
-static void
-draw_progress (struct progress *progress, const struct values *values,
-               int64_t passed_ms)
+describe (const struct values *values, int64_t passed_ms,
+          struct run_progress *ret)
 {
   const uint64_t returned = values_get (values, "compact_returned_bytes");
   const uint64_t all = returned + values_get (values, "reclaimable_bytes");
   const double rate = (double) values_get (values, "compact_copied_bytes")
     * 1000 / (double) passed_ms;
-  const unsigned columns = terminal_width (STDERR_FILENO);
   char percent[TEXT_BYTES], bytes[TEXT_BYTES], copied[TEXT_BYTES];
-  char line[5 * TEXT_BYTES];
-  unsigned width, filled;
-  int length;
 
-  length = snprintf (line, sizeof line, "%8s %11s given back %11s/s copied",
-                     text_percent (returned, all, percent),
-                     text_size (returned, bytes),
-                     text_size ((uint64_t) rate, copied));
-
-  /* The last column stays free: some terminals go on in the next line. */
-  width = columns > (unsigned) length + 1 ? columns - (unsigned) length - 1
-    : 0;
-  if (width > BAR_MAX_WIDTH)
-    width = BAR_MAX_WIDTH;
-  filled = all == 0 ? 0
-    : (unsigned) ((double) returned / (double) all * width);
-
-  fputs (terminal_clear_line, stderr);
-  bar_print (filled, width - filled, progress->utf8, stderr);
-  fprintf (stderr, "%.*s", (int) columns - 1, line);
-  fflush (stderr);
-  progress->drawn = true;
+  ret->done = all == 0 ? 0 : (double) returned / (double) all;
+  snprintf (ret->line, sizeof ret->line,
+            "%8s %11s given back %11s/s copied",
+            text_percent (returned, all, percent),
+            text_size (returned, bytes),
+            text_size ((uint64_t) rate, copied));
 }
 
-/* The watching. */
-
-/* False: somebody wants us to end. */
-static bool
-wait_look (int end_fd)
-{
-  struct pollfd fd = { .fd = end_fd, .events = POLLIN };
-
-  return poll (&fd, 1, LOOK_MS) <= 0;
-}
-
-static bool
-is_running (const struct values *values)
-{
-  const char *state = values_text (values, "compact_state");
-
-  return state != NULL && strcmp (state, "running") == 0;
-}
-
-static enum compact_end
-ask (struct client *client, const char *command, struct values *values)
-{
-  char *body = client_ask (client, command);
-
-  if (body == NULL)
-    return client->failure == CLIENT_INTERRUPTED ? COMPACT_LEFT
-      : COMPACT_FAILED;
-  values_parse (values, body);
-  if (values_text (values, "compact_state") != NULL)
-    return COMPACT_REPORTED;
-  values_free (values);
-  return COMPACT_STRANGE;
-}
-
-static enum compact_end
-wait_finished (struct client *client, int end_fd, struct values *values)
-{
-  enum compact_end end = COMPACT_REPORTED;
-  struct progress progress;
-
-  begin_progress (&progress);
-  while (end == COMPACT_REPORTED && is_running (values)) {
-    const int64_t passed_ms = now_ms () - progress.begin_ms;
-
-    if (progress.terminal && passed_ms >= PATIENCE_MS)
-      draw_progress (&progress, values, passed_ms);
-    values_free (values);
-    end = wait_look (end_fd) ? ask (client, STATUS_COMMAND, values)
-      : COMPACT_LEFT;
-  }
-  erase_progress (&progress);
-  return end;
-}
+static const struct run_kind compact_kind = {
+  .status_command = STATUS_COMMAND,
+  .state = "compact_state",
+  .progress = describe
+};
 
 /* The same without "wait": see above. */
 static const char *
@@ -193,21 +85,16 @@ drop_wait (const char *command, char line[COMMAND_BYTES])
   return line;
 }
 
-enum compact_end
+enum run_end
 compact_run (struct client *client, const char *command,
              struct values *values)
 {
   char line[COMMAND_BYTES];
-  enum compact_end end = ask (client, drop_wait (command, line), values);
 
-  if (end == COMPACT_REPORTED && strcmp (command, STATUS_COMMAND) != 0
-      && is_running (values)) {
-    client->interrupt_fd = signals_open_end ();
-    end = wait_finished (client, client->interrupt_fd, values);
-    close (client->interrupt_fd);
-    client->interrupt_fd = -1;
-  }
-  return end;
+  if (strcmp (command, STATUS_COMMAND) == 0)
+    return run_ask (&compact_kind, client, command, values);
+  return run_follow (&compact_kind, client, drop_wait (command, line),
+                     values);
 }
 
 /* The report. */

@@ -195,6 +195,8 @@ print_errors (const struct values *values, FILE *out)
 
     if (stem == NULL && strcmp (name, "checksum_failures") == 0)
       stem = "checksum";
+    if (stem == NULL && strcmp (name, "verify_failures") == 0)
+      stem = "verify";
     if (stem == NULL)
       continue;
     nr = values_get (values, name);

@@ -29,6 +29,7 @@
 #include "text.h"
 #include "values.h"
 #include "verbs.h"
+#include "verify.h"
 #include "watch.h"
 
 void
@@ -171,20 +172,49 @@ run_compact (const struct options *options, struct client *client,
   struct values values;
 
   switch (compact_run (client, command, &values)) {
-  case COMPACT_REPORTED:
+  case RUN_REPORTED:
     if (options->json)
       values_print_json (&values, stdout);
     else
       compact_print (&values, stdout);
     values_free (&values);
     return 0;
-  case COMPACT_LEFT:
+  case RUN_LEFT:
     say ("the compaction goes on without being watched:"
          " \"zmemctl compact status\" tells how far it is");
     return EXIT_ERROR;
-  case COMPACT_STRANGE:
+  case RUN_STRANGE:
     return fail_strange (client, "is no report that", "compact");
-  case COMPACT_FAILED:
+  case RUN_FAILED:
+    break;
+  }
+  say ("%s", client->error);
+  return EXIT_ERROR;
+}
+
+static int
+run_verify (const struct options *options, struct client *client,
+            const char *command)
+{
+  struct values values;
+  int status;
+
+  switch (verify_run (client, command, &values)) {
+  case RUN_REPORTED:
+    if (options->json)
+      values_print_json (&values, stdout);
+    else
+      verify_print (&values, stdout);
+    status = verify_found_damage (&values) ? EXIT_DAMAGE : 0;
+    values_free (&values);
+    return status;
+  case RUN_LEFT:
+    say ("the verification goes on without being watched:"
+         " \"zmemctl verify status\" tells how far it is");
+    return EXIT_ERROR;
+  case RUN_STRANGE:
+    return fail_strange (client, "is no report that", "verify");
+  case RUN_FAILED:
     break;
   }
   say ("%s", client->error);
@@ -296,7 +326,7 @@ run_help (const struct options *options, struct client *client,
          "Control a running zmem disk through its control socket.\n"
          "\nCommands:\n", stdout);
   for (verb = verbs; verb->name != NULL; ++verb)
-    printf ("  %-8s %-26s  %s\n", verb->name, verb->args, verb->help);
+    printf ("  %-8s %-29s  %s\n", verb->name, verb->args, verb->help);
   fputs ("\nOptions:\n"
          "  -s, --socket=SOCKET      the server's control socket"
          " (its control= option)\n"
@@ -313,7 +343,7 @@ run_help (const struct options *options, struct client *client,
          "\nWithout -s: $ZMEM_CONTROL, else the only server whose socket is"
          " in /run/zmem\nor $XDG_RUNTIME_DIR/zmem.\n"
          "Exit status: 0; 1: an error, or no answer; 2: a wrong command"
-         " line.\n", stdout);
+         " line;\n3: verify found damage.\n", stdout);
   return 0;
 }
 
@@ -329,6 +359,9 @@ const struct verb verbs[] = {
     1, .run = run_plain },
   { "compact", "[wait] [class SIZE]|status", "move objects, give pages back",
     0, 3, .understands = compact_understands, .run = run_compact },
+  { "verify", "[rate=SIZE]|start|status|stop",
+    "check the checksums of all blocks", 0, 2,
+    .understands = verify_understands, .run = run_verify },
   { "list", "", "find running servers", 0, 0, .local = true,
     .run = run_list },
   { "watch", "", "show rates, again every second", 0, 0, .run = run_watch },

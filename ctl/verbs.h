@@ -12,7 +12,8 @@
 
 #include "client.h"
 
-enum { EXIT_ERROR = 1, EXIT_USAGE = 2 };        /* exit statuses */
+/* Exit statuses. */
+enum { EXIT_ERROR = 1, EXIT_USAGE = 2, EXIT_DAMAGE = 3 };
 
 struct options {
   const char *socket;           /* NULL: not given */

@@ -5,7 +5,8 @@
  * zmemctl: the administrator's command.  Here: its command line.
  *
  * Exit status: 0; 1: the server answered an error, or cannot be reached, or
- * the answer cannot be written; 2: the command line is wrong.
+ * the answer cannot be written; 2: the command line is wrong; 3: verify found
+ * damage.
  */
 
 #include <config.h>

@@ -49,5 +49,7 @@ extern int command_compact (struct store *store, const char *args,
                             const struct answer *answer);
 extern int command_map (struct store *store, const char *args,
                         const struct answer *answer);
+extern int command_verify (struct store *store, const char *args,
+                           const struct answer *answer);
 
 #endif /* ZMEM_COMMANDS_PRIVATE_H */

@@ -252,6 +252,8 @@ static const struct command command_table[] = {
   { "compact", "[wait] [class SIZE]|status",
     "move objects so that pages empty", command_compact },
   { "map", "", "how full each zspage is", command_map },
+  { "verify", "[rate=SIZE]|start|status|stop",
+    "check the checksums of all blocks", command_verify },
   { "help", "", "this list", run_help },
 };
 
@@ -266,7 +268,7 @@ run_help (struct store *store, const char *args, const struct answer *answer)
   if (*args != '\0')
     return answer_reject_args (answer, "help", "nothing", args);
   for (i = 0; i < NR_COMMANDS; ++i)
-    fprintf (answer->out, "%-8s %-26s  %s\n", command_table[i].name,
+    fprintf (answer->out, "%-8s %-29s  %s\n", command_table[i].name,
              command_table[i].args, command_table[i].help);
   return 0;
 }

@@ -169,6 +169,16 @@ zmem_get_ready (void)
   return 0;
 }
 
+/* Verify has found a block whose payload is damaged. */
+static void
+report_damage (void *opaque, uint64_t offset)
+{
+  (void) opaque;
+  nbdkit_error ("verify: the block at offset %" PRIu64 " is damaged: its "
+                "checksum is wrong; writing all of its %zu bytes, or "
+                "trimming it, heals it", offset, BLOCK_BYTES);
+}
+
 static int
 zmem_after_fork (void)
 {
@@ -186,6 +196,7 @@ zmem_after_fork (void)
   if (lock_memory && memlock_lock (error, sizeof error) < 0)
     return fail ("%s: %s", options.mlock ? "mlock=yes" : "--swap", error);
 
+  store_on_damage (store, report_damage, NULL);
   r = store_start_worker (store);
   if (r < 0)
     return fail ("cannot start the thread that compacts: %s", strerror (-r));
@@ -217,8 +228,10 @@ zmem_cleanup (void)
     statsfile_stop ();
   if (control_bound)
     control_stop ();
-  if (worker_started)
+  if (worker_started) {
+    store_verify_stop (store);
     store_stop_worker (store);
+  }
   worker_started = false;
 }
 

@@ -18,6 +18,7 @@
 #include "pages.h"
 #include "pool.h"
 #include "store.h"
+#include "verify.h"
 #include "worker.h"
 
 struct store {
@@ -43,6 +44,8 @@ struct store {
   uint64_t compact_rate;
   _Atomic uint64_t discarded_bytes;     /* payloads freed by trim and zero */
   _Atomic uint64_t nr_waited_writes;
+
+  struct verifier verifier;
 
   struct codec_spec first_codec;        /* for store_start */
   struct timespec start_time;

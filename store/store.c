@@ -151,6 +151,7 @@ store_create (const struct store_params *params, struct store **ret)
   group_locks_init (&store->locks);
   lock_init (&store->settings_lock, LOCK_SETTINGS);
   lock_init (&store->bounce_lock, LOCK_BOUNCE);
+  verifier_init (&store->verifier, store);
   store->size_bytes = params->size_bytes;
   store->first_codec = params->codec;
   store->nr_contexts = nr_contexts_of (params);
@@ -249,6 +250,7 @@ store_destroy (struct store *store)
 {
   if (store == NULL)
     return;
+  verifier_destroy (&store->verifier);
   store_end_compaction (store);
   context_pool_destroy (store->contexts);
   pool_destroy (store->pool);
@@ -348,8 +350,17 @@ stats_of_blocks (struct store *store, struct stats *stats)
   stats->payload_bytes = sums[COUNT_PAYLOAD_BYTES];
   stats->payload_rounded_bytes = sums[COUNT_PAYLOAD_ROUNDED_BYTES];
   stats->checksum_failures = sums[COUNT_CHECKSUM_FAILURES];
+  stats->verify_failures = sums[COUNT_VERIFY_FAILURES];
   stats->partial_writes = sums[COUNT_PARTIAL_WRITES];
   stats->in_place_writes = sums[COUNT_IN_PLACE_WRITES];
+}
+
+static void
+stats_of_verifying (struct store *store, struct stats *stats)
+{
+  LOCK_FOR_SCOPE (&store->verifier.lock);
+
+  stats->verify_runs = store->verifier.nr_runs;
 }
 
 static void
@@ -403,6 +414,7 @@ store_stats (struct store *store, struct stats *stats)
   stats_of_blocks (store, stats);
   stats_of_memory (store, stats);
   stats_of_compaction (store, stats);
+  stats_of_verifying (store, stats);
   stats->uptime_seconds = seconds_since (&store->start_time);
   LOCK_FOR_SCOPE (&store->settings_lock);
   stats->context_bytes = store->context_bytes;

@@ -126,6 +126,50 @@ extern uint64_t store_compact (struct store *store, int class_idx);
 extern bool store_compact_report (struct store *store, uint64_t ticket,
                                   struct compact_report *ret);
 
+/* Verify: compare every payload with its checksum, in a thread of its own
+ * that is there while it does (verify.h).  Nobody is told of it but by the
+ * report, the statistics and store_on_damage; the blocks stay as they are.
+ */
+enum verify_state {
+  VERIFY_IDLE,                  /* there was none yet */
+  VERIFY_RUNNING,
+  VERIFY_FINISHED,
+  VERIFY_STOPPED                /* before its end */
+};
+
+#define VERIFY_MAX_LISTED 16
+
+struct verify_report {          /* of the one under way, else of the last */
+  enum verify_state state;
+  uint64_t rate;                /* payload bytes a second, at most; 0: any */
+  uint64_t disk_blocks;
+  uint64_t passed_blocks;       /* of these: it has come so far */
+  uint64_t checked_blocks;      /* of these: no holes */
+  uint64_t checked_bytes;       /* their payloads */
+  uint64_t damaged_blocks;
+  uint64_t running_ns;
+  unsigned nr_listed;
+  uint64_t listed[VERIFY_MAX_LISTED];   /* the first damaged blocks */
+};
+
+/* Begin one; if one is under way it goes on.  *rate is its rate from now on;
+ * NULL: any, or what it has.  -errno: there can be no thread.  This and the
+ * stop: one caller at a time, between store_start and store_destroy.
+ */
+extern int store_verify_start (struct store *store, const uint64_t *rate);
+/* Returns when it has ended.  Of none under way: does nothing. */
+extern void store_verify_stop (struct store *store);
+extern void store_verify_report (struct store *store,
+                                 struct verify_report *ret);
+
+/* To be told of the damaged blocks that a report lists, as they are found,
+ * each by the offset of its first byte.  Called by the thread, with no lock
+ * held.  To be set before the first store_verify_start.
+ */
+typedef void (*store_damage_fn) (void *opaque, uint64_t offset);
+extern void store_on_damage (struct store *store, store_damage_fn fn,
+                             void *opaque);
+
 struct pool;
 extern struct pool *store_pool (struct store *store);
 

@@ -72,10 +72,11 @@ documented=$(section "$plugin_pod" "CONTROL SOCKET" |
 check "commands of help and of the manual page" \
       same_set "$commands" "$documented"
 
-named=$(zmemctl raw compact status | awk '{ print $1 }')
+named=$({ zmemctl raw compact status; zmemctl raw verify status; } |
+          awk '{ print $1 }')
 documented=$(section "$plugin_pod" "CONTROL SOCKET" |
                sed -nE 's/^=item C<([a-z_]+)>.*/\1/p')
-check "lines of the answer to compact and of the manual page" \
+check "lines of the answers to compact and verify, and of the manual page" \
       same_set "$named" "$documented"
 
 # zmemctl's.
