@@ -29,7 +29,7 @@
 #include "text.h"
 #include "values.h"
 #include "verbs.h"
-#include "verify.h"
+#include "verification.h"
 #include "watch.h"
 
 void

@@ -98,6 +98,7 @@ check "verify: no damage" matches "$report" '^damaged +0   blocks$'
 check "verify in JSON" is_json "$(zmemctl --json verify)"
 check "verify in JSON: no damage" matches "$(zmemctl --json verify)" \
       '"verify_damaged_blocks": 0, "verify_damaged_offsets": "none"'
+# The two, and those of JSON.
 check "runs are counted" is_equal "$(stat_value verify_runs)" 4
 
 # A slow one: it is watched, asked for, hastened, stopped.

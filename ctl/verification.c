@@ -13,7 +13,7 @@
 #include <string.h>
 
 #include "text.h"
-#include "verify.h"
+#include "verification.h"
 
 #define STATUS_COMMAND "verify status"
 

@@ -5,8 +5,8 @@
  * Asking a server to verify its blocks, watching it, and its report.
  */
 
-#ifndef ZMEM_CTL_VERIFY_H
-#define ZMEM_CTL_VERIFY_H
+#ifndef ZMEM_CTL_VERIFICATION_H
+#define ZMEM_CTL_VERIFICATION_H
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -30,4 +30,4 @@ extern void verify_print (const struct values *values, FILE *out);
 /* Does the report tell of damage? */
 extern bool verify_found_damage (const struct values *values);
 
-#endif /* ZMEM_CTL_VERIFY_H */
+#endif /* ZMEM_CTL_VERIFICATION_H */
