@@ -49,7 +49,9 @@ const char options_help[] =
   "stats-export=NAME       read-only export of the statistics as text\n"
   "statsfile=FILE          the same for Prometheus, replaced time and again\n"
   "stats-interval=SECONDS  how often (default: 10)\n"
-  "mlock=yes|no            lock the disk in RAM (default: no)";
+  "mlock=yes|no            lock the disk in RAM (default: no)\n"
+  "parallel=yes|no|auto    several threads a connection (default: auto, which\n"
+  "                        is yes where that is safe: from nbdkit 1.34 on)";
 
 static int reject (char *error, size_t error_bytes, const char *format, ...)
   __attribute__ ((format (printf, 3, 4)));
@@ -291,24 +293,48 @@ set_stats_interval (struct options *options, const char *value, char *error,
   return 0;
 }
 
-/* The words that nbdkit_parse_bool knows. */
+/* The words that nbdkit_parse_bool knows: 0 no, 1 yes, -1 neither. */
 static int
-set_mlock (struct options *options, const char *value, char *error,
-           size_t error_bytes)
+parse_yes_or_no (const char *value)
 {
   static const char *const words[2][6] = {
     { "no", "n", "off", "false", "f", "0" },
     { "yes", "y", "on", "true", "t", "1" }
   };
-  unsigned yes, i;
+  int yes, i;
 
   for (yes = 0; yes < 2; ++yes)
     for (i = 0; i < 6; ++i)
-      if (strcasecmp (value, words[yes][i]) == 0) {
-        options->mlock = yes;
-        return 0;
-      }
-  return reject (error, error_bytes, "yes or no is needed");
+      if (strcasecmp (value, words[yes][i]) == 0)
+        return yes;
+  return -1;
+}
+
+static int
+set_mlock (struct options *options, const char *value, char *error,
+           size_t error_bytes)
+{
+  const int yes = parse_yes_or_no (value);
+
+  if (yes == -1)
+    return reject (error, error_bytes, "yes or no is needed");
+  options->mlock = yes;
+  return 0;
+}
+
+static int
+set_parallel (struct options *options, const char *value, char *error,
+              size_t error_bytes)
+{
+  const int yes = parse_yes_or_no (value);
+
+  if (yes != -1)
+    options->parallel = yes ? PARALLEL_YES : PARALLEL_NO;
+  else if (strcmp (value, "auto") == 0)
+    options->parallel = PARALLEL_AUTO;
+  else
+    return reject (error, error_bytes, "yes, no or auto is needed");
+  return 0;
 }
 
 static const struct option {
@@ -326,7 +352,8 @@ static const struct option {
   { "stats-export", set_stats_export, false },
   { "statsfile", set_statsfile, false },
   { "stats-interval", set_stats_interval, false },
-  { "mlock", set_mlock, false }
+  { "mlock", set_mlock, false },
+  { "parallel", set_parallel, false }
 };
 
 #define NR_OPTIONS (sizeof option_table / sizeof option_table[0])

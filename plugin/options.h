@@ -15,6 +15,9 @@
 
 #include "codec.h"
 
+/* Whether several threads work on one connection (hang-up.h). */
+enum parallel { PARALLEL_AUTO, PARALLEL_YES, PARALLEL_NO };
+
 struct options {
   uint64_t size_bytes;          /* 0: not given */
   uint64_t limit_bytes;         /* 0: not given; PAGES_NO_LIMIT: none */
@@ -23,6 +26,7 @@ struct options {
   bool compact_manual;
   uint64_t compact_rate;        /* bytes a second; 0: any */
   bool mlock;
+  enum parallel parallel;
   char *control;                /* absolute paths, owned; NULL: none */
   char *stats_export;           /* export name, owned; NULL: none */
   char *statsfile;

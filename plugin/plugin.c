@@ -37,6 +37,7 @@
 #include <nbdkit-plugin.h>
 
 #include "control.h"
+#include "hang-up.h"
 #include "memlock.h"
 #include "options.h"
 #include "requests.h"
@@ -115,6 +116,15 @@ zmem_config_complete (void)
   return 0;
 }
 
+/* One thread a connection, or several: nbdkit asks before get_ready. */
+static int
+zmem_thread_model (void)
+{
+  return options.parallel == PARALLEL_YES
+    || (options.parallel == PARALLEL_AUTO && hang_up_is_survived ())
+    ? THREAD_MODEL : NBDKIT_THREAD_MODEL_SERIALIZE_REQUESTS;
+}
+
 static void
 zmem_dump_plugin (void)
 {
@@ -166,6 +176,9 @@ zmem_get_ready (void)
   /* Always said: the limit is zmem's choice unless the user made one. */
   fprintf (stderr, "nbdkit: zmem: %s%s\n", summary,
            options.mlock ? ", locked in memory" : "");
+  if (options.parallel == PARALLEL_YES && !hang_up_is_survived ())
+    fprintf (stderr, "nbdkit: zmem: parallel=yes: a client that hangs up can "
+             "end this nbdkit, and the disk with it, unless --tls=require\n");
   return 0;
 }
 
@@ -568,6 +581,7 @@ static struct nbdkit_plugin plugin = {
   .unload             = zmem_unload,
   .config             = zmem_config,
   .config_complete    = zmem_config_complete,
+  .thread_model       = zmem_thread_model,
   .dump_plugin        = zmem_dump_plugin,
   .get_ready          = zmem_get_ready,
   .after_fork         = zmem_after_fork,

@@ -322,6 +322,13 @@ trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
+# From 1.34 on it does, with several threads a connection (plugin/hang-up.c).
+nbdkit_survives_hang_ups () {
+  local version
+  version=$(nbdkit --version | sed 's/^nbdkit //')
+  [ "$(printf '%s\n' 1.34 "$version" | sort -V | head -n 1)" = 1.34 ]
+}
+
 #----------------------------------------------------------------------
 # What a server says of itself.
 

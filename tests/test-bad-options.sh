@@ -43,6 +43,9 @@ done
 for bad in maybe '' yes AUTO auto,manual 64M; do
   refused "bad compact" 'compact=.*auto or manual' $size "compact=$bad"
 done
+for bad in maybe '' AUTO 2 16; do
+  refused "bad parallel" 'parallel=.*yes, no or auto' $size "parallel=$bad"
+done
 for bad in junk 0 0G -1 '' 1.5G 10% fast 99999999999999999999; do
   refused "bad compact-rate" 'compact-rate=' $size "compact-rate=$bad"
 done
@@ -115,6 +118,9 @@ accepted $size limit=none mlock=no
 accepted $size compact=manual
 accepted $size compact=auto compact-rate=1
 accepted $size compact-rate=none
+accepted $size parallel=auto
+accepted $size parallel=no
+accepted $size parallel=yes
 accepted $size stats-interval=86400
 accepted $size "control=$tmp/new.ctl" "statsfile=$tmp/new.prom"
 check "it took its control socket with it" test ! -e "$tmp/new.ctl"

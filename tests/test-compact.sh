@@ -128,8 +128,7 @@ check "and no page of the table" is_equal "$(stat_value live_regions)" 0
 check "the kernel agrees" agrees_with_kernel
 
 #----------------------------------------------------------------------
-# A client that is killed in the middle of its trims.  One request is in
-# flight at a time: with more, nbdkit itself may abort (SECURITY).
+# A client that is killed in the middle of its trims.
 
 check "a full disk again" nbdcopy "$tmp/disk" "$uri"
 held=$(held_bytes)

@@ -18,7 +18,12 @@ version=$(sed -n 's/^AC_INIT(\[zmem\], \[\([^]]*\)\].*/\1/p' \
 
 check "its name" has 'name=zmem'
 check "its version" has "version=$version"
-check "requests run in parallel" has 'thread_model=parallel'
+check "requests could run in parallel" has 'max_thread_model=parallel'
+if nbdkit_survives_hang_ups; then model=parallel; else
+  model=serialize_requests
+fi
+check "a connection's do where nbdkit survives clients that hang up" \
+      has "thread_model=$model"
 check "errors keep their number" has 'errno_is_preserved=1'
 check "size is the option without a key" has 'magic_config_key=size'
 for callback in list_exports default_export export_description block_size \
@@ -33,7 +38,7 @@ done
 check "--help" bounded nbdkit "$ZMEM_PLUGIN" --help
 cp "$tmp/check.out" "$tmp/help"
 for option in size compress limit compact compact-rate control stats-export \
-              statsfile stats-interval mlock; do
+              statsfile stats-interval mlock parallel; do
   check "--help tells of $option=" grep -Eq "^ *$option=" "$tmp/help"
 done
 

@@ -97,7 +97,7 @@ done
 
 # 4. Readers go on while another connection's write is compressed.
 check "requests run in parallel" matches \
-      "$(nbdkit "$ZMEM_PLUGIN" --dump-plugin)" '^thread_model=parallel$'
+      "$(nbdkit "$ZMEM_PLUGIN" --dump-plugin)" '^max_thread_model=parallel$'
 during_write=$top_builddir/tests/nbd-during-write
 if [ -x "$during_write" ]; then
   # A level that takes long, so that the reader gets its turn.

@@ -402,6 +402,21 @@ START_TEST (test_mlock)
 }
 END_TEST
 
+START_TEST (test_parallel)
+{
+  ck_assert_int_eq (options.parallel, PARALLEL_AUTO);
+  set ("parallel", "yes");
+  ck_assert_int_eq (options.parallel, PARALLEL_YES);
+  set ("parallel", "Off");
+  ck_assert_int_eq (options.parallel, PARALLEL_NO);
+  set ("parallel", "auto");
+  ck_assert_int_eq (options.parallel, PARALLEL_AUTO);
+  refuse ("parallel", "", "yes, no or auto");
+  refuse ("parallel", "AUTO", "yes, no or auto");
+  refuse ("parallel", "16", "yes, no or auto");
+}
+END_TEST
+
 static const struct {
   const char *key;
   const char *meant;            /* NULL: nothing like it, all are named */
@@ -442,7 +457,7 @@ START_TEST (test_unknown_key)
   else {
     ck_assert_msg (strstr (error, "did you mean") == NULL, "%s", error);
     ck_assert_msg (strstr (error, " size=, ") != NULL, "%s", error);
-    ck_assert_msg (strstr (error, " and mlock=") != NULL, "%s", error);
+    ck_assert_msg (strstr (error, " and parallel=") != NULL, "%s", error);
   }
 }
 END_TEST
@@ -485,7 +500,7 @@ START_TEST (test_help_names_every_option)
 {
   static const char *const keys[] = {
     "size=", "compress=", "limit=", "compact=", "compact-rate=", "control=",
-    "stats-export=", "statsfile=", "stats-interval=", "mlock="
+    "stats-export=", "statsfile=", "stats-interval=", "mlock=", "parallel="
   };
   unsigned i;
 
@@ -575,6 +590,7 @@ main (void)
   tcase_add_test (tcase, test_stats_export);
   tcase_add_test (tcase, test_stats_interval);
   tcase_add_test (tcase, test_mlock);
+  tcase_add_test (tcase, test_parallel);
   tcase_add_loop_test (tcase, test_unknown_key, 0, COUNT (unknown_keys));
   tcase_add_test (tcase, test_small_buffer);
   tcase_add_test (tcase, test_check);
