@@ -118,7 +118,7 @@ pages_init (struct pages *pages, const struct pages_ops *ops,
             uint64_t limit_bytes)
 {
   pages->ops = ops;
-  atomic_init (&pages->held, 0);
+  atomic_init (&pages->held_word, 0);
   atomic_init (&pages->highest, 0);
   atomic_init (&pages->limit, limit_bytes);
   atomic_init (&pages->nr_populates, 0);
@@ -136,17 +136,23 @@ raise_highest (struct pages *pages, uint64_t held)
     ;
 }
 
+/* held first, then the limit, then held again: if it has the generation that
+ * it had, the limit is the one that was seen.  (alloc/held.pml)
+ */
 int
 pages_charge (struct pages *pages, uint64_t bytes)
 {
-  uint64_t held = atomic_load (&pages->held);
+  uint64_t word = atomic_load (&pages->held_word), held;
 
   do {
     const uint64_t limit = atomic_load (&pages->limit);
 
-    if (held > limit || bytes > limit - held)
+    held = word & HELD_BYTES_MASK;
+    if (held > limit || bytes > limit - held ||
+        bytes > HELD_BYTES_MASK - held)
       return -ENOSPC;
-  } while (!atomic_compare_exchange_weak (&pages->held, &held, held + bytes));
+  } while (!atomic_compare_exchange_weak (&pages->held_word, &word,
+                                          word + bytes));
   raise_highest (pages, held + bytes);
   return 0;
 }
@@ -154,7 +160,14 @@ pages_charge (struct pages *pages, uint64_t bytes)
 void
 pages_uncharge (struct pages *pages, uint64_t bytes)
 {
-  atomic_fetch_sub (&pages->held, bytes);
+  atomic_fetch_sub (&pages->held_word, bytes);
+}
+
+void
+pages_set_limit (struct pages *pages, uint64_t limit_bytes)
+{
+  atomic_store (&pages->limit, limit_bytes);
+  atomic_fetch_add (&pages->held_word, HELD_GENERATION);
 }
 
 int

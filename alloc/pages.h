@@ -59,7 +59,7 @@ extern const struct pages_ops pages_anonymous;
 
 struct pages {
   const struct pages_ops *ops;
-  _Atomic uint64_t held;        /* bytes */
+  _Atomic uint64_t held_word;   /* bytes, and the generation of the limit */
   _Atomic uint64_t highest;     /* the most that held ever was, bytes */
   _Atomic uint64_t limit;       /* bytes, or PAGES_NO_LIMIT */
   _Atomic uint64_t nr_populates;
@@ -69,10 +69,15 @@ struct pages {
 extern void pages_init (struct pages *pages, const struct pages_ops *ops,
                         uint64_t limit_bytes);
 
+/* Above the bytes in held_word: a number that changes with the limit. */
+#define HELD_GENERATION ((uint64_t) 1 << 48)
+#define HELD_BYTES_MASK (HELD_GENERATION - 1)
+
 static inline uint64_t
 pages_held (struct pages *pages)
 {
-  return atomic_load_explicit (&pages->held, memory_order_relaxed);
+  return atomic_load_explicit (&pages->held_word, memory_order_relaxed)
+    & HELD_BYTES_MASK;
 }
 
 static inline size_t
@@ -107,6 +112,11 @@ extern int pages_purge (struct pages *pages, void *addr, size_t bytes);
  */
 extern int pages_charge (struct pages *pages, uint64_t bytes);
 extern void pages_uncharge (struct pages *pages, uint64_t bytes);
+
+/* Change the limit.  When this returns, held is not above it, or from now on
+ * falls until it is not: no charge is under way that has not seen it.
+ */
+extern void pages_set_limit (struct pages *pages, uint64_t limit_bytes);
 
 /* An array that grows at its end and stays: descriptors of zspages, links
  * of free runs.  Elements below `nr_touched` are resident.

@@ -289,7 +289,8 @@ reclaim_to_limit (struct store *store)
       break;
     seen = compactor_returned (&store->compactor);
   }
-  compact_worker_poke (&store->worker);
+  /* Not a poke: no lock orders it after the limit. */
+  compact_worker_wake (&store->worker);
 }
 
 int
@@ -298,7 +299,7 @@ store_set_limit (struct store *store, uint64_t limit_bytes)
   if (limit_bytes < store_min_limit (store))
     return -EINVAL;
   lock_acquire (&store->settings_lock);
-  atomic_store (&store->pages.limit, limit_bytes);
+  pages_set_limit (&store->pages, limit_bytes);
   lock_release (&store->settings_lock);
   reclaim_to_limit (store);
   return 0;

@@ -36,12 +36,12 @@ while read -r file; do
       ;;
   esac
 done < <(find "${folders[@]}" -type f \( -name '*.[ch]' -o -name '*.def' \
-           -o -name '*.sh' -o -name '*.pod' -o -path 'docs/*' \) | sort)
+           -o -name '*.sh' -o -name '*.pod' -o -name '*.pml' -o -path 'docs/*' \) | sort)
 
 # The other way round: distdir would fail on a file that is not there, but not
 # name the list.
 while read -r file; do
   [ -e "$file" ] || { echo "Makefile.am lists $file, which is not there"; fail=1; }
-done < <(grep -oE '(alloc|bench|codec|compact|ctl|docs|man|plugin|store|tests)/[A-Za-z0-9_-]+\.(c|h|def|sh|pod)\b' \
+done < <(grep -oE '(alloc|bench|codec|compact|ctl|docs|man|plugin|store|tests)/[A-Za-z0-9_-]+\.(c|h|def|sh|pod|pml)\b' \
            Makefile.am | sort -u)
 exit $fail

@@ -152,7 +152,7 @@ START_TEST (test_no_page)
   const entry_t same = entry_same (7);
 
   open_table (NR_BLOCKS, PAGES_NO_LIMIT);
-  atomic_store (&pages.limit, pages_held (&pages) + PAGE_BYTES);
+  pages_set_limit (&pages, pages_held (&pages) + PAGE_BYTES);
   ck_assert_int_eq (block_table_publish (&table, 0, entry_hole (), same), 0);
   ck_assert_int_eq (block_table_publish (&table, 600, entry_hole (), same),
                     -ENOSPC);
@@ -161,7 +161,7 @@ START_TEST (test_no_page)
   ck_assert_int_eq (block_table_publish (&table, 1, entry_hole (), same), 0);
   check_memory (1);
 
-  atomic_store (&pages.limit, PAGES_NO_LIMIT);
+  pages_set_limit (&pages, PAGES_NO_LIMIT);
   probe_fail_nth (PROBE_POPULATE, 1);
   ck_assert_int_eq (block_table_publish (&table, 600, entry_hole (), same),
                     -ENOMEM);

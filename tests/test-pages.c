@@ -186,7 +186,7 @@ START_TEST (test_limit_lowered)
 {
   make_range_of (&pages_anonymous, PAGES_NO_LIMIT);
   ck_assert_int_eq (pages_populate (&pages, page (0), 8 * PAGE_BYTES), 0);
-  atomic_store (&pages.limit, 4 * PAGE_BYTES);
+  pages_set_limit (&pages, 4 * PAGE_BYTES);
   ck_assert_int_eq (pages_populate (&pages, page (8), PAGE_BYTES), -ENOSPC);
   ck_assert_int_eq (pages_charge (&pages, 1), -ENOSPC);
   ck_assert_int_eq (pages_purge (&pages, page (0), 4 * PAGE_BYTES), 0);
@@ -346,6 +346,51 @@ START_TEST (test_threads_at_the_limit)
 }
 END_TEST
 
+/* A charge that has seen the limit before it is lowered must not be made
+ * after that and pass it.  Threads charge all that there is, one byte at a
+ * time; the limit is lowered to just what is held; held may not rise from
+ * where it was seen after that.
+ */
+static void *
+charge_and_uncharge (void *opaque)
+{
+  (void) opaque;
+  while (!atomic_load (&threads_done))
+    if (pages_charge (&pages, 1) == 0)
+      pages_uncharge (&pages, 1);
+  return NULL;
+}
+
+START_TEST (test_threads_and_a_lowered_limit)
+{
+  const unsigned nr_rounds = test_quick () || TEST_SANITIZED ? 500 : 5000;
+  pthread_t threads[NR_THREADS];
+
+  pages_init (&pages, &pages_anonymous, NR_THREADS);
+  atomic_store (&threads_done, false);
+  for (unsigned i = 0; i < NR_THREADS; ++i)
+    ck_assert_int_eq (pthread_create (&threads[i], NULL, charge_and_uncharge,
+                                      NULL), 0);
+  for (unsigned i = 0; i < nr_rounds; ++i) {
+    pages_set_limit (&pages, 0);
+    uint64_t before = pages_held (&pages);
+    for (unsigned looks = 0; looks < 200; ++looks) {
+      const uint64_t held = pages_held (&pages);
+      if (held > before)
+        test_note_failure ("held rose from %" PRIu64 " to %" PRIu64
+                           " under a limit of 0", before, held);
+      before = held;
+    }
+    pages_set_limit (&pages, NR_THREADS);
+  }
+  atomic_store (&threads_done, true);
+  for (unsigned i = 0; i < NR_THREADS; ++i)
+    pthread_join (threads[i], NULL);
+  ck_assert_uint_eq (pages_held (&pages), 0);
+  ck_assert_msg (test_nr_failures () == 0, "%s", test_first_failure ());
+}
+END_TEST
+
 /*--------------------------------------------------------------------*/
 
 static void
@@ -401,7 +446,7 @@ START_TEST (test_grown_array_refused)
   ck_assert_int_eq (grown_array_touch (&pages, &array, 512), -ENOSPC);
   ck_assert_uint_eq (pages_held (&pages), 2 * PAGE_BYTES);
   ck_assert_int_eq (grown_array_touch (&pages, &array, 511), 0);
-  atomic_store (&pages.limit, 3 * PAGE_BYTES);
+  pages_set_limit (&pages, 3 * PAGE_BYTES);
   probe_fail_nth (PROBE_POPULATE, 1);
   ck_assert_int_eq (grown_array_touch (&pages, &array, 512), -ENOMEM);
   ck_assert_uint_eq (pages_held (&pages), 2 * PAGE_BYTES);
@@ -435,6 +480,7 @@ main (void)
   tcase_add_test (tcase, test_purge_fails);
   tcase_add_test (tcase, test_reserve_and_activate_fail);
   tcase_add_test (tcase, test_threads_at_the_limit);
+  tcase_add_test (tcase, test_threads_and_a_lowered_limit);
   tcase_add_test (tcase, test_grown_array);
   tcase_add_test (tcase, test_grown_array_refused);
   suite_add_tcase (suite, tcase);

@@ -274,7 +274,7 @@ START_TEST (test_limit_finds_resident_slots)
   open_pool (ARENA_BYTES, PAGES_NO_LIMIT);
   for (unsigned i = 0; i < 2 * per_zspage - 24; ++i)
     ck_assert_int_eq (alloc_object (&shadow, 4096), 0);
-  atomic_store (&pages.limit, pages_held (&pages));
+  pages_set_limit (&pages, pages_held (&pages));
   /* The first zspage becomes the emptier one. */
   for (unsigned i = nr_freed; i-- > 0; )
     free_object (&shadow, i);

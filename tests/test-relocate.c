@@ -207,7 +207,7 @@ START_TEST (test_partial_write_at_the_limit)
   stats = disk_stats (&disk);
   ck_assert_uint_gt (stats.reclaimable_bytes, 6 * MIB);
   /* Without what store_set_limit would reclaim. */
-  atomic_store (&disk.store->pages.limit, stats.held_bytes);
+  pages_set_limit (&disk.store->pages, stats.held_bytes);
   for (uint64_t blkno = 0; blkno < disk.nr_blocks; blkno += 6) {
     rng_fill (&rng, part, sizeof part);
     disk_write (&disk, part, sizeof part,
@@ -295,7 +295,7 @@ START_TEST (test_spare_zspages_are_room)
   fill_disk ();
   disk_trim (&disk, disk.size, 0);
   ck_assert_uint_gt (disk_stats (&disk).spare_bytes, MIB);
-  atomic_store (&disk.store->pages.limit, disk_held (&disk));
+  pages_set_limit (&disk.store->pages, disk_held (&disk));
 
   memset (block, 7, sizeof block);
   disk_write (&disk, block, sizeof block, 0);

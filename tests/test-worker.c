@@ -372,7 +372,7 @@ START_TEST (test_limit_lowered)
   free_most (0, 300, 2);
   step_to_sleep ();
   ck_assert_uint_eq (nr_runs (), 0);
-  atomic_store (&pages.limit, 5 * MIB);
+  pages_set_limit (&pages, 5 * MIB);
   compact_worker_poke (&worker);
   ck_assert (was_rung ());
   step (false);
@@ -380,7 +380,7 @@ START_TEST (test_limit_lowered)
   ck_assert_uint_eq (nr_runs (), 1);
   step_to_sleep ();
   ck_assert_uint_eq (spare_bytes (), 0);
-  atomic_store (&pages.limit, PAGES_NO_LIMIT);
+  pages_set_limit (&pages, PAGES_NO_LIMIT);
   close_worker ();
 }
 END_TEST
