@@ -31,6 +31,41 @@ AC_DEFUN([ZMEM_ADD_SANITIZER],
      [AC_MSG_RESULT([no])
       AC_MSG_ERROR([$CC cannot link with -fsanitize=$1: its runtime library may be missing])])])
 
+# ZMEM_FUZZING(yes|no): every object counts its edges for libFuzzer, and
+# FUZZER_LDFLAGS makes a program one of its.  Sets enable_sanitizer where it
+# is "no", and FUZZ_PRELOAD: the runtime that lets a server built without a
+# sanitizer load a plugin with one.  "make fuzz" needs it; elsewhere it is
+# empty.
+AC_DEFUN([ZMEM_FUZZING],
+  [FUZZER_LDFLAGS=
+   FUZZ_PRELOAD=
+   AS_IF([test "$1" = yes],
+     [AS_IF([test "$enable_sanitizer" = no],
+        [enable_sanitizer=address,undefined])
+      FUZZER_LDFLAGS=-fsanitize=fuzzer
+      AC_MSG_CHECKING([whether $CC has libFuzzer])
+      zmem_save_ldflags=$LDFLAGS
+      LDFLAGS="$LDFLAGS $FUZZER_LDFLAGS"
+      AC_LINK_IFELSE(
+        [AC_LANG_SOURCE([[
+           int LLVMFuzzerTestOneInput (const unsigned char *data,
+                                       unsigned long bytes);
+           int
+           LLVMFuzzerTestOneInput (const unsigned char *data,
+                                   unsigned long bytes)
+           { return 0; }
+         ]])],
+        [AC_MSG_RESULT([yes])],
+        [AC_MSG_RESULT([no])
+         AC_MSG_ERROR([--enable-fuzzing needs clang and its runtime library, where libFuzzer is (Debian: clang and libclang-rt-dev): configure with CC=clang])])
+      LDFLAGS=$zmem_save_ldflags
+      CFLAGS="$CFLAGS -fsanitize=fuzzer-no-link"
+      zmem_runtime=`$CC -print-file-name=libclang_rt.asan-$host_cpu.so`
+      AS_CASE([$enable_sanitizer,$zmem_runtime],
+        [address*,/*], [FUZZ_PRELOAD=$zmem_runtime])])
+   AC_SUBST([FUZZER_LDFLAGS])
+   AC_SUBST([FUZZ_PRELOAD])])
+
 # ZMEM_HARDENING: sets HARDENING_CPPFLAGS, HARDENING_CFLAGS and
 # HARDENING_LDFLAGS.  _FORTIFY_SOURCE needs optimisation, and hides calls
 # from a sanitizer.

@@ -18,7 +18,7 @@ done
 while read -r file; do
   case $file in
     # Makefile.am takes these by pattern.
-    docs/plots/*.svg|bench/*.sh|tests/vm/*) ;;
+    docs/plots/*.svg|bench/*.sh|tests/vm/*|tests/fuzz/*.sh) ;;
     *)
       # A program may be listed without its source.
       pattern=${file//./\\.}
