@@ -45,10 +45,9 @@ bar_print_parts (const uint64_t *parts, unsigned nr, uint64_t whole,
   for (i = 0; i < nr; ++i) {
     const double share = whole == 0 ? 0
       : (double) parts[i] / (double) whole;
-    unsigned level = (unsigned) (share * NR_LEVELS);
+    const unsigned level = share < 1 ? (unsigned) (share * NR_LEVELS)
+      : NR_LEVELS - 1;
 
-    if (level >= NR_LEVELS)
-      level = NR_LEVELS - 1;
     if (parts[i] == 0)
       putc (' ', out);
     else

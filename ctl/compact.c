@@ -59,12 +59,14 @@ describe (const struct values *values, int64_t passed_ms,
     * 1000 / (double) passed_ms;
   char percent[TEXT_BYTES], bytes[TEXT_BYTES], copied[TEXT_BYTES];
 
-  ret->done = all == 0 ? 0 : (double) returned / (double) all;
+  /* Of a sum that has wrapped around there is no part. */
+  ret->done = all < returned || all == 0 ? 0
+    : (double) returned / (double) all;
   snprintf (ret->line, sizeof ret->line,
             "%8s %11s given back %11s/s copied",
             text_percent (returned, all, percent),
             text_size (returned, bytes),
-            text_size ((uint64_t) rate, copied));
+            text_size (text_round (rate), copied));
 }
 
 static const struct run_kind compact_kind = {
@@ -131,7 +133,7 @@ print_work (const struct values *values, FILE *out)
   fprintf (out, "%-12s %12s", "took", text_time_us ((double) us, text));
   if (us > 0 && copied > 0)
     fprintf (out, "   %s/s copied",
-             text_size ((uint64_t) ((double) copied * 1e6 / (double) us),
+             text_size (text_round ((double) copied * 1e6 / (double) us),
                         more));
   putc ('\n', out);
 }

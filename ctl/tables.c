@@ -386,6 +386,14 @@ merge_rows (const struct row *rows, unsigned nr,
   return nr_ranges;
 }
 
+/* Nobody wastes more than there is, but who knows what answers. */
+static uint64_t
+used_bytes (const struct row *row)
+{
+  return row->wasted_bytes < row->resident_bytes
+    ? row->resident_bytes - row->wasted_bytes : 0;
+}
+
 /* Objects in use, then what is resident around them. */
 static void
 print_bar (const struct row *row, uint64_t max_bytes, unsigned bar_width,
@@ -393,14 +401,9 @@ print_bar (const struct row *row, uint64_t max_bytes, unsigned bar_width,
 {
   const double scale = max_bytes == 0 ? 0
     : (double) bar_width / (double) max_bytes;
-  const double used_bytes = (double) row->resident_bytes
-    - (double) row->wasted_bytes;
-  const uint64_t all = (uint64_t) ((double) row->resident_bytes * scale
-                                   + 0.5);
-  uint64_t used = (uint64_t) (used_bytes * scale + 0.5);
+  const uint64_t all = text_round ((double) row->resident_bytes * scale);
+  const uint64_t used = text_round ((double) used_bytes (row) * scale);
 
-  if (used > all)
-    used = all;
   bar_print (used, all - used, utf8, out);
 }
 
@@ -419,8 +422,7 @@ print_row (const char *label, const struct row *row, bool groups, bool utf8,
   fprintf (out, "%-10s %14s %9s %10s %8s", label,
            text_count (row->inuse, inuse), text_count (row->zspages, zspages),
            text_size (row->resident_bytes, resident),
-           text_percent (row->resident_bytes - row->wasted_bytes,
-                         row->resident_bytes, used));
+           text_percent (used_bytes (row), row->resident_bytes, used));
   if (groups && row->zspages > 0) {
     fputs ("  |", out);
     bar_print_parts (row->groups, NR_GROUPS, row->zspages, utf8, out);

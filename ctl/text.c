@@ -76,8 +76,8 @@ text_percent (uint64_t part, uint64_t whole, char text[TEXT_BYTES])
   if (whole == 0)
     snprintf (text, TEXT_BYTES, "-");
   else {
-    const double thousandths = 1000 * (double) part / (double) whole;
-    const uint64_t rounded = (uint64_t) (thousandths + 0.5);
+    const uint64_t rounded =
+      text_round (1000 * (double) part / (double) whole);
 
     snprintf (text, TEXT_BYTES, "%" PRIu64 ".%u %%", rounded / 10,
               (unsigned) (rounded % 10));
@@ -119,6 +119,14 @@ text_uptime (uint64_t seconds, char text[TEXT_BYTES])
     snprintf (text, TEXT_BYTES, "%" PRIu64 " d %" PRIu64 " h", days,
               hours % 24);
   return text;
+}
+
+uint64_t
+text_round (double x)
+{
+  if (!(x > 0))
+    return 0;
+  return x >= 0x1p64 ? UINT64_MAX : (uint64_t) (x + 0.5);
 }
 
 void

@@ -28,6 +28,9 @@ extern const char *text_time_us (double us, char text[TEXT_BYTES]);
 /* "12 s", "5 min 12 s", "3 h 5 min", "2 d 3 h" */
 extern const char *text_uptime (uint64_t seconds, char text[TEXT_BYTES]);
 
+/* Rounded; below 0 it is 0, and what is too large for it the largest. */
+extern uint64_t text_round (double x);
+
 /* Turn what a terminal might obey into question marks. */
 extern void text_make_printable (char *text);
 

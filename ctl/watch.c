@@ -190,7 +190,7 @@ print_kind (const char *kind, double requests, double mib,
   char count[TEXT_BYTES];
 
   printf ("%-8s %12s %10.1f %10s %10s %10s%s", kind,
-          text_count ((uint64_t) (requests + 0.5), count), mib,
+          text_count (text_round (requests), count), mib,
           text_time_us (latency_percentile_us (latency, 500), p50),
           text_time_us (latency_percentile_us (latency, 990), p99),
           text_time_us (latency_percentile_us (latency, 999), p999), end);
@@ -238,7 +238,7 @@ print_picture (const char *path, const struct look *look,
     print_kind (kinds[i], rates->kinds[i].requests, rates->kinds[i].mib,
                 &rates->kinds[i].latency, end);
   printf ("%-8s %12s%s%s", "trim",
-          text_count ((uint64_t) (rates->trims + 0.5), text), end, end);
+          text_count (text_round (rates->trims), text), end, end);
   printf ("errors   %12s%s", text_count (count_errors (values), text), end);
 }
 

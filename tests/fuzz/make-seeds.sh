@@ -73,6 +73,13 @@ seeds_of_answers () {
   seed socket 'sok 12\nheld_bytes 1\nmore'
   seed refused 'serror there is no command "x"\n'
   seed stranger 'sHTTP/1.1 400 Bad Request\r\n\r\n'
+
+  # Found something: numbers that no server has.
+  seed percent 'vheld_bytes 18446744073709551615\nlimit_bytes 1\n'
+  seed rate 'vcompact_state finished\ncompact_running_microseconds 1\n' \
+       'compact_copied_bytes 18446744073709551615\n'
+  seed wasted 'cPobject_bytes objects inuse zspages resident_bytes ' \
+       'wasted_bytes\n16 16384 1 1 4096 8192\n'
 }
 
 # Codec and way (fuzz-decode.c), the period and step of a block, its text.
