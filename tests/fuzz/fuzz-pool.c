@@ -185,10 +185,18 @@ evacuate (unsigned class_idx)
   finish_source (1);
 }
 
+/* By a size, as in an allocation: seeds can name the same. */
+static unsigned
+take_class (struct input *input)
+{
+  return size_class_of (size_class_table (),
+                        1 + take_below (input, OBJECT_MAX));
+}
+
 static void
 isolate (struct input *input, bool emptiest)
 {
-  const unsigned class_idx = take_below (input, pool_nr_classes (pool));
+  const unsigned class_idx = take_class (input);
   const unsigned group = take_byte (input) % NR_FULLNESS_GROUPS;
   unsigned max_looks = 1 + group;
 
@@ -248,7 +256,7 @@ operate (struct input *input)
     isolate (input, true);
     break;
   case 'I':
-    evacuate (take_below (input, pool_nr_classes (pool)));
+    evacuate (take_class (input));
     break;
   case 'r':
     isolate (input, false);

@@ -67,10 +67,9 @@ take_range (struct input *input)
     range.offset += 2 * MIB - 8 * BLOCK_BYTES;
   range.offset %= DISK_BYTES;
   range.count = 1 + take_byte (input);
-  range.count =
-    how & 16 ? range.count * 37 : range.count * unit % MAX_REQUEST_BYTES;
-  range.count =
-    min (range.count > 0 ? range.count : unit, DISK_BYTES - range.offset);
+  range.count *= how & 16 ? 37 : unit;
+  range.count = min (range.count, MAX_REQUEST_BYTES);
+  range.count = min (range.count, DISK_BYTES - range.offset);
   return range;
 }
 

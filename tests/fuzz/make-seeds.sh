@@ -30,11 +30,12 @@ seeds_of_options () {
   seed paths 'size=1536m\ncontrol=x.ctl\nstats-export=stats\n' \
        'statsfile=/run/zmem/x.prom\nstats-interval=86400\nmlock=on\n'
   seed wrong 'siez=1G\ncompres=lz4\nlimit=1.5G\nsize=-1\nsize=8E\n' \
-       'size=0x10\nlimit=0%\n'
+       'size=0x10\nlimit=0%\nlimit=101%\nlimit=150%\n'
   seed refused 'limit=none\ncompress=lz4:65537\ncompress=none:1\n' \
        'mlock=perhaps\nstats-interval=0\ncontrol=\nstatsfile=/tmp/\n'
   seed sizes '-0\n+5K\n 7s\n9223372036854775807\n8191P\n8E\n0E\n1GB\n1 G\n'
   seed long "size=$(times 600 1)\\n$(times 100 k)=1\\n" \
+       "control=/$(times 106 x)\\ncontrol=/$(times 107 x)\\n" \
        "control=/$(times 200 x)\\nstats-export=$(times 4097 e)\\n"
 }
 
@@ -50,6 +51,7 @@ seeds_of_control () {
   seed blanks '~\n\r\n  \t\n stats \r\nstats'
   seed mistakes 'zhelp me\nmap all\nstats xml\nclasses yaml\nnothing\n' \
        'he\0000lp\n'
+  seed longer-line " $(times 1025 h)\\nhelp\\n"
   seed long-lines " $(times 1024 s)\\r\\n$(times 1023 ' ')h\\n" \
        "$(times 1026 x)\\nhelp\\n"
 }
@@ -104,28 +106,41 @@ seeds_of_decode () {
 # Letters are operations (fuzz-pool.c), what follows each its operands.
 seeds_of_pool () {
   seed few 'aAAaBBaCCaDDfAAfBBCaEEfAAfAA'
-  seed many-raw 'A\0020\0000~A\0020\0000~A\0020\0000~F\0003\0000I\0000\0377' \
+  seed many-raw 'A\0017\0377~A\0017\0377~A\0017\0377~F\0003\0000I\0017\0377' \
        's\0002F\0002\0001p\0000'
-  seed moves 'A\0004\0000~A\0004\0000~F\0004\0000i\0000\0240m\0001\0000\0100' \
+  seed moves 'A\0004\0000~A\0004\0000~F\0004\0000i\0004\0000m\0001\0000\0100' \
        'e\0377m\0000\0000\0100e\0000q\0001'
-  seed meanwhile 'A\0004\0000~A\0004\0000~F\0004\0000i\0000\0240' \
+  seed meanwhile 'A\0004\0000~A\0004\0000~F\0004\0000i\0004\0000' \
        'm\0001\0000\0100F\0002\0000A\0004\0000\0020e\0000A\0004\0000\0020' \
        'wm\0000\0000\0077e\0125q\0010'
   seed failing 'l\0010A\0002\0000~Ln\0001A\0003\0000~n\0002aZZN\0001' \
        'F\0001\0000N\0001p\0000'
   seed immovable 'o\0003\0000o\0003\0000A\0003\0000~F\0002\0000' \
-       'I\0000\0200r\0000\0200\0004\0002q\0002'
+       'I\0003\0000r\0003\0000\0004\0002q\0002'
 }
 
 # The same of fuzz-store.c.
 seeds_of_store () {
   seed writes 'w\0000\0000\0000\0040\0001w\0003\0100\0100\0200\0002' \
        'r\0000\0000\0000\0100x\0000\0000\0000\0200'
+  seed odd 'w\0002\0003\0377\0001\0001w\0022\0017\0240\0377\0003' \
+       'r\0022\0017\0250\0377r\0002\0017\0377\0002r\0001\0000\0007\0100' \
+       'w\0001\0000\0005\0003\0006z\0022\0000\0005\0144t\0002\0020\0001\0377' \
+       'Z\0022\0000\0001\0377x\0022\0000\0003\0377r\0000\0000\0000\0040'
+  seed end 'w\0004\0002\0023\0003\0001w\0004\0002\0024\0001\0002' \
+       't\0004\0002\0024\0001w\0004\0002\0024\0001\0003' \
+       'd\0004\0002\0024\0001\0005\0005Z\0004\0002\0024\0001'
   seed discards 'w\0010\0000\0000\0077\0003t\0011\0000\0003\0020' \
        'z\0002\0000\0017\0003Z\0000\0000\0001\0007x\0010\0000\0000\0077'
   seed compaction 'w\0000\0000\0000\0077\0003w\0000\0000\0040\0077\0004' \
        't\0000\0000\0001\0000t\0000\0000\0003\0000t\0000\0000\0005\0000' \
        'k\0002j\0007w\0000\0000\0002\0001\0005j\0007J'
+  # Raw blocks: all of one class.
+  seed moves 'c\0002w\0000\0000\0000\0077\0003w\0000\0000\0040\0077\0004' \
+       't\0000\0000\0000\0047Kr\0000\0000\0040\0077' \
+       'w\0000\0000\0000\0077\0005t\0000\0000\0004\0027' \
+       't\0000\0000\0037\0015k\0002j\0007j\0007j\0007j\0007' \
+       'r\0000\0000\0000\0077'
   seed codecs 'c\0001w\0000\0000\0000\0077\0005c\0000' \
        'w\0000\0000\0002\0077\0006c\0002w\0000\0000\0004\0010\0007' \
        'd\0000\0000\0005\0000\0003\0003r\0000\0000\0000\0077'
