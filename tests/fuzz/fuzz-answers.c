@@ -121,6 +121,10 @@ read_map (struct input *input)
     values_free (&values);
     return;
   }
+  for (unsigned i = 0; i < map.nr; ++i)
+    for (uint64_t j = 0; j < map.classes[i].nr_zspages; ++j)
+      FUZZ_CHECK (map_zspage (&map.classes[i], j).resident_pages <= MAP_PAGES,
+                  "class %u zspage %" PRIu64, i, j);
   out = begin_text ();
   svg_print (&map, &values, out);
   end_text (out, true);

@@ -71,6 +71,8 @@ seeds_of_answers () {
        'resident_bytes wasted_bytes\n16 16384 1 1 4096 4080\n'
   seed map 'mheld_bytes 5000\n\tobject_bytes objects_per_zspage zspages ' \
        'map\n48 5461 2 ff401a05\n4096 64 3 ff408c400a03\n'
+  seed map-pages 'm\tobject_bytes objects_per_zspage zspages map\n' \
+       '48 5461 1 ff41\n48 5461 2 ff401a\n'
   seed latency 'l0.5:12 0.75:3 inf:1\n0.5:20 0.75:3 1.5:7 inf:2\n'
   seed socket 'sok 12\nheld_bytes 1\nmore'
   seed refused 'serror there is no command "x"\n'
