@@ -57,12 +57,12 @@ describe (const struct values *values, int64_t passed_ms,
   (void) passed_ms;
   if (all < done)               /* it changes meanwhile */
     all = done;
-  ret->done = all == 0 ? 0 : (double) done / (double) all;
+  ret->done = all < done || all == 0 ? 0 : (double) done / (double) all;
   length =
     snprintf (ret->line, sizeof ret->line, "%8s %11s %11s/s",
               text_percent (done, all, percent), text_size (done, bytes),
               text_size (us == 0 ? 0
-                         : (uint64_t) ((double) done * 1e6 / (double) us),
+                         : text_round ((double) done * 1e6 / (double) us),
                          rate));
   if (damaged > 0)
     snprintf (ret->line + length, sizeof ret->line - (size_t) length,
@@ -108,7 +108,7 @@ print_work (const struct values *values, FILE *out)
   fprintf (out, "%-12s %12s", "took", text_time_us ((double) us, text));
   if (us > 0 && bytes > 0)
     fprintf (out, "   %s/s",
-             text_size ((uint64_t) ((double) bytes * 1e6 / (double) us),
+             text_size (text_round ((double) bytes * 1e6 / (double) us),
                         more));
   putc ('\n', out);
 }
