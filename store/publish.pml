@@ -16,7 +16,7 @@
  *   drop
  *   compact    pool_isolate_emptiest, pool_moves_begin, pool_moves_end,
  *              pool_source_finish (alloc/pool-move.c) and move_block
- *              (store/relocate.c): two batches, then the source is purged
+ *              (store/relocate.c): a batch or more, then the source is purged
  *
  *     zspage    0       1       2
  *     slots   | 0 1 | 2 3 | 4 5 |    block 0 in slot 0, block 1 in slot 2
@@ -52,8 +52,10 @@
 
 #ifdef DEEP                     /* see tests/check-models.sh */
 #define NR_ROUNDS 2             /* of the compactor */
+#define NR_BATCHES 2            /* of a round */
 #else
 #define NR_ROUNDS 1
+#define NR_BATCHES 1
 #endif
 
 #define BUG_NO_LOCATION_CHECK 1 /* moves what is in transit */
@@ -410,7 +412,7 @@ proctype compact ()
      };
      nr_batches = 0;
      do
-     :: nr_batches < 2 ->
+     :: nr_batches < NR_BATCHES ->
         begin_moves ();
         do
         :: i < nr -> move_one ()
