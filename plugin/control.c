@@ -58,6 +58,8 @@
 #define STALLED_MS (30 * 1000)
 /* After an accept that failed for want of descriptors or memory. */
 #define ACCEPT_PAUSE_MS 1000
+/* After a poll that failed. */
+#define POLL_PAUSE_MS 100
 #define ASK_AGAIN_MS 20
 
 struct client {
@@ -429,6 +431,23 @@ fill_poll_fds (struct pollfd fds[NR_FDS])
   }
 }
 
+/* poll has failed, for want of memory as a rule, and nothing else tells what
+ * there is to do: wait a moment, for one that works again.  False: the thread
+ * is to end.
+ */
+static bool
+wait_for_poll (void)
+{
+  static const struct timespec pause = {
+    .tv_nsec = POLL_PAUSE_MS * 1000 * 1000
+  };
+  eventfd_t stop;
+
+  nbdkit_debug ("control: poll: %m");
+  nanosleep (&pause, NULL);
+  return eventfd_read (control.stop_fd, &stop) == -1;
+}
+
 static void *
 run_control (void *opaque)
 {
@@ -439,9 +458,8 @@ run_control (void *opaque)
   for (;;) {
     fill_poll_fds (fds);
     if (poll (fds, NR_FDS, poll_timeout_ms ()) == -1) {
-      if (errno == EINTR)
+      if (errno == EINTR || wait_for_poll ())
         continue;
-      nbdkit_error ("control: poll: %m: the control socket is dead");
       break;
     }
     if (fds[0].revents != 0)

@@ -193,7 +193,7 @@ report_damage (void *opaque, uint64_t offset)
 }
 
 static int
-zmem_after_fork (void)
+start_serving (void)
 {
   /* nbdkit --swap has locked memory just before, which a fork loses, but
    * not nbdkit -f.  store_start then has to unlock the disk's.
@@ -246,6 +246,18 @@ zmem_cleanup (void)
     store_stop_worker (store);
   }
   worker_started = false;
+}
+
+/* An nbdkit whose after_fork fails ends without cleanup and unload: what would
+ * outlive it, the control socket, goes here.
+ */
+static int
+zmem_after_fork (void)
+{
+  if (start_serving () == 0)
+    return 0;
+  zmem_cleanup ();
+  return -1;
 }
 
 static void
