@@ -52,10 +52,12 @@ anonymous_activate (struct pages *pages, void *addr, size_t bytes)
   munlock (addr, bytes);
   if (mprotect (addr, bytes, PROT_READ | PROT_WRITE) == -1)
     return -errno;
-  /* Advice: a kernel built without huge pages or dumps refuses it, and
-   * then there is nothing to advise against.
+  /* A kernel built without huge pages refuses the advice (EINVAL), and then
+   * there is nothing to advise against.  With them, and without the advice,
+   * what is held would not be what is counted.
    */
-  madvise (addr, bytes, MADV_NOHUGEPAGE);
+  if (madvise (addr, bytes, MADV_NOHUGEPAGE) == -1 && errno != EINVAL)
+    return -errno;
   madvise (addr, bytes, MADV_DONTDUMP);
   return 0;
 }

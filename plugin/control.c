@@ -222,7 +222,8 @@ answer_line (struct client *client, const char *line)
   r = command_run (control.store, line, &client->wait, out, error,
                    sizeof error);
   failed = ferror (out);
-  if (fclose (out) == EOF || failed) {
+  /* No memory to close it with: a body of NULL, and no error (glibc). */
+  if (fclose (out) == EOF || failed || body == NULL) {
     free (body);
     return false;
   }

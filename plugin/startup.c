@@ -49,7 +49,8 @@ choose_limit (const struct options *options, uint64_t *limit_bytes,
   if (r < 0) {
     snprintf (error, error_bytes,
               "limit=: cannot tell how much memory there is "
-              "(/proc/meminfo: %s): give a size, as in limit=1G",
+              "(/proc/meminfo, control groups: %s): give a size, as in "
+              "limit=1G",
               strerror (-r));
     return r;
   }

@@ -408,7 +408,8 @@ stats_report_string (struct store *store, enum stats_format format,
   free (report);
 
   failed = ferror (out);
-  if (fclose (out) == EOF || failed) {
+  /* No memory to close it with: a string of NULL, and no error (glibc). */
+  if (fclose (out) == EOF || failed || string == NULL) {
     free (string);
     errno = ENOMEM;
     return NULL;

@@ -78,10 +78,22 @@ free_string (char **string)
 }
 #define FREED_AT_END __attribute__ ((cleanup (free_string)))
 
-/* Read a line without its newline into *line; false at the end. */
+/* A file that is not there, or that we may not read, bounds nothing; one that
+ * could not be read for want of memory or of descriptors may well do.
+ */
+static int
+shortage (void)
+{
+  return errno == ENOMEM || errno == EMFILE || errno == ENFILE ? -errno : 0;
+}
+
+/* Read a line without its newline into *line; false at the end, and with
+ * ENOMEM in errno where there is no memory for it, else 0.
+ */
 static bool
 read_line (FILE *file, char **line, size_t *line_bytes)
 {
+  errno = 0;
   if (getline (line, line_bytes, file) == -1)
     return false;
   (*line)[strcspn (*line, "\n")] = '\0';
@@ -121,11 +133,11 @@ read_physical_memory (const char *root, struct memory_bound *bound)
       snprintf (bound->text, sizeof bound->text, "physical memory");
       return 0;
     }
-  return -ENODATA;
+  return errno == ENOMEM ? -ENOMEM : -ENODATA;
 }
 
 /* Lines are ID:CONTROLLERS:PATH; of version 2 it is 0::PATH. */
-static void
+static int
 read_cgroup_paths (const char *root, struct cgroup_paths *paths)
 {
   CLOSED_AT_END FILE *file = open_under (root, "/proc/self/cgroup");
@@ -134,7 +146,7 @@ read_cgroup_paths (const char *root, struct cgroup_paths *paths)
 
   paths->v1[0] = paths->v2[0] = '\0';
   if (file == NULL)
-    return;
+    return shortage ();
   while (read_line (file, &line, &line_bytes)) {
     char *rest = line;
     const char *id = strsep (&rest, ":");
@@ -147,6 +159,7 @@ read_cgroup_paths (const char *root, struct cgroup_paths *paths)
     else if (list_has (controllers, "memory"))
       snprintf (paths->v1, sizeof paths->v1, "%s", rest);
   }
+  return shortage ();
 }
 
 /* A path in mountinfo has \040 for a space, and so on: undo it in place. */
@@ -217,8 +230,10 @@ path_below_mount (const char *path, const char *mount_root)
   return strcmp (path, "/") == 0 ? "" : path;
 }
 
-/* Lower the bound to what the file of that group says, if it is less. */
-static void
+/* Lower the bound to what the file of that group says, if it is less.  Here
+ * and below: 0, or -errno, a shortage.
+ */
+static int
 apply_group_file (const char *root, const char *mount_point,
                   const char *group, const char *name,
                   struct memory_bound *bound)
@@ -229,43 +244,49 @@ apply_group_file (const char *root, const char *mount_point,
 
   if (asprintf (&path, "%s%s/%s", mount_point, group, name) == -1) {
     path = NULL;
-    return;
+    return -ENOMEM;
   }
   file = open_under (root, path);
-  if (file == NULL || fscanf (file, "%" SCNu64, &bytes) != 1)
-    return;                     /* the top group has no such file; "max" */
-  if (bytes < bound->bytes) {
+  if (file == NULL)
+    return shortage ();         /* the top group has no such file */
+  if (fscanf (file, "%" SCNu64, &bytes) == 1    /* not "max" */
+      && bytes < bound->bytes) {
     bound->bytes = bytes;
     snprintf (bound->text, sizeof bound->text, "%s of the control group %s",
               name, *group == '\0' ? "/" : group);
   }
+  return 0;
 }
 
 /* Apply the files of a group and of those above it, as far as the mount
  * shows them.
  */
-static void
+static int
 apply_groups (const char *root, const struct mount *mount, const char *path,
               const char *const *names, struct memory_bound *bound)
 {
   FREED_AT_END char *group = strdup (path_below_mount (path, mount->root));
   unsigned i;
+  int r;
 
   if (group == NULL)
-    return;
+    return -ENOMEM;
   while (true) {
     char *slash;
 
-    for (i = 0; names[i] != NULL; ++i)
-      apply_group_file (root, mount->mount_point, group, names[i], bound);
+    for (i = 0; names[i] != NULL; ++i) {
+      r = apply_group_file (root, mount->mount_point, group, names[i], bound);
+      if (r < 0)
+        return r;
+    }
     slash = strrchr (group, '/');
     if (slash == NULL)
-      return;
+      return 0;
     *slash = '\0';
   }
 }
 
-static void
+static int
 apply_cgroups (const char *root, struct memory_bound *bound)
 {
   static const char *const v1_names[] = { "memory.limit_in_bytes", NULL };
@@ -275,19 +296,25 @@ apply_cgroups (const char *root, struct memory_bound *bound)
   size_t line_bytes = 0;
   struct cgroup_paths paths;
   struct mount mount;
+  int r;
 
   if (file == NULL)
-    return;
-  read_cgroup_paths (root, &paths);
+    return shortage ();
+  r = read_cgroup_paths (root, &paths);
+  if (r < 0)
+    return r;
   while (read_line (file, &line, &line_bytes)) {
     if (!parse_mount (line, &mount))
       continue;
     if (strcmp (mount.type, "cgroup2") == 0 && paths.v2[0] != '\0')
-      apply_groups (root, &mount, paths.v2, v2_names, bound);
+      r = apply_groups (root, &mount, paths.v2, v2_names, bound);
     else if (strcmp (mount.type, "cgroup") == 0 && paths.v1[0] != '\0'
              && list_has (mount.super_options, "memory"))
-      apply_groups (root, &mount, paths.v1, v1_names, bound);
+      r = apply_groups (root, &mount, paths.v1, v1_names, bound);
+    if (r < 0)
+      return r;
   }
+  return shortage ();
 }
 
 int
@@ -295,10 +322,7 @@ memory_bound_find (const char *root, struct memory_bound *ret)
 {
   const int r = read_physical_memory (root, ret);
 
-  if (r < 0)
-    return r;
-  apply_cgroups (root, ret);
-  return 0;
+  return r < 0 ? r : apply_cgroups (root, ret);
 }
 
 uint64_t
@@ -321,9 +345,8 @@ find_group_pressure (const char *root, char *path, size_t path_bytes)
   struct cgroup_paths paths;
   struct mount mount;
 
-  if (file == NULL)
+  if (file == NULL || read_cgroup_paths (root, &paths) < 0)
     return false;
-  read_cgroup_paths (root, &paths);
   while (paths.v2[0] != '\0' && read_line (file, &line, &line_bytes)) {
     int n;
 

@@ -30,7 +30,8 @@ struct memory_bound {
 
 /* Find the bound.  `root` is put in front of /proc and of every mount point
  * (a test brings its own tree); "" in life.  0, or -errno: /proc/meminfo
- * cannot be read.  Control groups that cannot be read bound nothing.
+ * cannot be read, or there is no memory or descriptor to read the others
+ * with.  Control groups that are not there, or not for us, bound nothing.
  */
 extern int memory_bound_find (const char *root, struct memory_bound *ret);
 

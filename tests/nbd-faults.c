@@ -248,10 +248,17 @@ ask (const char *command)
   return used > 0;
 }
 
+/* "ok BYTES", and so many bytes behind it; none of our commands has none. */
 static bool
 is_ok (void)
 {
-  return strncmp (answer, "ok ", 3) == 0;
+  char *end;
+  unsigned long bytes;
+
+  if (strncmp (answer, "ok ", 3) != 0)
+    return false;
+  bytes = strtoul (answer + 3, &end, 10);
+  return *end == '\n' && bytes > 0 && strlen (end + 1) == bytes;
 }
 
 /* It succeeds; or where a call has failed it may be refused. */
