@@ -32,9 +32,11 @@ read_size (const char *text, uint64_t *bytes)
   const char *unit;
 
   text += strspn (text, " \t\n\v\f\r");
-  text += *text == '+';
+  const bool plus = *text == '+';
+
+  text += plus;
   if (!isdigit ((unsigned char) *text))
-    return *text == '-' && strspn (text + 1, "0") > 0 &&
+    return !plus && *text == '-' && strspn (text + 1, "0") > 0 &&
            read_size (text + 1, bytes) && *bytes == 0; /* -0 is 0 */
   for (; isdigit ((unsigned char) *text); ++text)
     if (n < (unsigned __int128) 1 << 64)

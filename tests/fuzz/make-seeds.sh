@@ -33,7 +33,7 @@ seeds_of_options () {
        'size=0x10\nlimit=0%\nlimit=101%\nlimit=150%\n'
   seed refused 'limit=none\ncompress=lz4:65537\ncompress=none:1\n' \
        'mlock=perhaps\nstats-interval=0\ncontrol=\nstatsfile=/tmp/\n'
-  seed sizes '-0\n+5K\n 7s\n9223372036854775807\n8191P\n8E\n0E\n1GB\n1 G\n'
+  seed sizes '-0\n+5K\n 7s\n9223372036854775807\n8191P\n8E\n0E\n1GB\n1 G\n+-0\n'
   seed long "size=$(times 600 1)\\n$(times 100 k)=1\\n" \
        "control=/$(times 106 x)\\ncontrol=/$(times 107 x)\\n" \
        "control=/$(times 200 x)\\nstats-export=$(times 4097 e)\\n"
