@@ -12,6 +12,13 @@
  * two servers that start at once might each take the other's for a dead one
  * in that instant, so looking, removing, binding and listening are done
  * under a lock on the directory.
+ *
+ * Looking and removing are done in the directory as it was opened, so that
+ * who may change a part of the path cannot have something removed elsewhere.
+ * Only binding takes the path (that is what ss and lsof then show), and it
+ * follows no link at its end.  Where everybody may write, unless the sticky
+ * bit protects what is there, the socket could be replaced by another: such
+ * a directory is refused.
  */
 
 #include <config.h>
@@ -35,33 +42,60 @@
 #define LOCK_TRIES 100
 #define LOCK_PAUSE_NS (10 * 1000 * 1000)
 
-/* Lock the directory that `path` lies in; the descriptor is the lock.  -1:
- * without.  Anybody who can read the directory can hold its lock, so it is
- * not waited for longer than a second: then two servers that start in one
- * instant are less likely than a lock that never goes away.
- */
-static int
-lock_directory (const char *path)
+/* Where `path` has its last part. */
+static const char *
+last_part (const char *path)
 {
-  static const struct timespec pause = { .tv_nsec = LOCK_PAUSE_NS };
-  const char *slash = strrchr (path, '/');
-  char *directory = strndup (path, (size_t) (slash - path) + 1);
-  unsigned i;
+  return strrchr (path, '/') + 1;
+}
+
+/* The directory that `path` lies in: a descriptor, or -errno. */
+static int
+open_directory (const char *path)
+{
+  char *directory = strndup (path, (size_t) (last_part (path) - path));
   int fd;
 
   if (directory == NULL)
-    return -1;
+    return -errno;
   fd = open (directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   free (directory);
-  if (fd == -1)
-    return -1;
+  return fd == -1 ? -errno : fd;
+}
+
+/* Lock it, until it is closed, or go without.  Anybody who can read the
+ * directory can hold its lock, so it is not waited for longer than a second:
+ * then two servers that start in one instant are less likely than a lock that
+ * never goes away.
+ */
+static void
+lock_directory (int directory_fd)
+{
+  static const struct timespec pause = { .tv_nsec = LOCK_PAUSE_NS };
+  unsigned i;
+
   for (i = 0; i < LOCK_TRIES; ++i) {
-    if (flock (fd, LOCK_EX | LOCK_NB) == 0)
-      return fd;
+    if (flock (directory_fd, LOCK_EX | LOCK_NB) == 0)
+      return;
     nanosleep (&pause, NULL);
   }
-  close (fd);
-  return -1;
+}
+
+/* May anybody put another socket in place of ours? */
+static int
+check_directory (int directory_fd, const char *path, char *error,
+                 size_t error_bytes)
+{
+  struct stat st;
+
+  if (fstat (directory_fd, &st) == -1)
+    return reject (error, error_bytes, -errno, "%s: %m", path);
+  if ((st.st_mode & (S_IWOTH | S_ISVTX)) == S_IWOTH)
+    return reject (error, error_bytes, -EPERM,
+                   "%s: everybody may write to its directory, and could put"
+                   " another socket there: choose another path, or take that"
+                   " right away (chmod o-w)", path);
+  return 0;
 }
 
 /* 0: nobody listens there, and the file may go. */
@@ -98,12 +132,14 @@ check_dead (const struct sockaddr_un *addr, char *error, size_t error_bytes)
 /* See that nothing stands at the path; remove the socket of a dead server.
  */
 static int
-clear_path (const struct sockaddr_un *addr, char *error, size_t error_bytes)
+clear_path (int directory_fd, const struct sockaddr_un *addr, char *error,
+            size_t error_bytes)
 {
+  const char *name = last_part (addr->sun_path);
   struct stat st;
   int r;
 
-  if (lstat (addr->sun_path, &st) == -1)
+  if (fstatat (directory_fd, name, &st, AT_SYMLINK_NOFOLLOW) == -1)
     return errno == ENOENT ? 0
       : reject (error, error_bytes, -errno, "%s: %m", addr->sun_path);
   if (!S_ISSOCK (st.st_mode))
@@ -116,7 +152,7 @@ clear_path (const struct sockaddr_un *addr, char *error, size_t error_bytes)
   r = check_dead (addr, error, error_bytes);
   if (r < 0)
     return r;
-  if (unlink (addr->sun_path) == -1 && errno != ENOENT)
+  if (unlinkat (directory_fd, name, 0) == -1 && errno != ENOENT)
     return reject (error, error_bytes, -errno,
                    "%s: the socket of a dead server cannot be removed: %m",
                    addr->sun_path);
@@ -125,13 +161,15 @@ clear_path (const struct sockaddr_un *addr, char *error, size_t error_bytes)
 
 /* Bind `fd` and listen, with the directory locked. */
 static int
-bind_socket (int fd, const struct sockaddr_un *addr,
-             struct control_socket *ret, char *error, size_t error_bytes)
+bind_in_directory (int fd, int directory_fd, const struct sockaddr_un *addr,
+                   struct control_socket *ret, char *error,
+                   size_t error_bytes)
 {
+  const char *name = last_part (addr->sun_path);
   struct stat st;
   int r;
 
-  r = clear_path (addr, error, error_bytes);
+  r = clear_path (directory_fd, addr, error, error_bytes);
   if (r < 0)
     return r;
 
@@ -140,14 +178,14 @@ bind_socket (int fd, const struct sockaddr_un *addr,
     return reject (error, error_bytes, -errno, "%s: fchmod: %m",
                    addr->sun_path);
   if (bind (fd, (const struct sockaddr *) addr, sizeof *addr) == -1)
-    return reject (error, error_bytes, -errno, errno == ENOENT
-                   ? "%s: the directory does not exist: create it first"
-                   : "%s: the control socket cannot be made: %m",
+    return reject (error, error_bytes, -errno,
+                   "%s: the control socket cannot be made: %m",
                    addr->sun_path);
-  if (listen (fd, BACKLOG) == -1 || lstat (addr->sun_path, &st) == -1) {
+  if (listen (fd, BACKLOG) == -1
+      || fstatat (directory_fd, name, &st, AT_SYMLINK_NOFOLLOW) == -1) {
     r = reject (error, error_bytes, -errno, "%s: listen: %m",
                 addr->sun_path);
-    unlink (addr->sun_path);
+    unlinkat (directory_fd, name, 0);
     return r;
   }
   ret->device = st.st_dev;
@@ -155,12 +193,34 @@ bind_socket (int fd, const struct sockaddr_un *addr,
   return 0;
 }
 
+static int
+bind_socket (int fd, const struct sockaddr_un *addr,
+             struct control_socket *ret, char *error, size_t error_bytes)
+{
+  const int directory_fd = open_directory (addr->sun_path);
+  int r;
+
+  if (directory_fd < 0)
+    return reject (error, error_bytes, directory_fd,
+                   directory_fd == -ENOENT
+                   ? "%s: the directory does not exist: create it first"
+                   : "%s: its directory cannot be opened: %s",
+                   addr->sun_path, strerror (-directory_fd));
+  r = check_directory (directory_fd, addr->sun_path, error, error_bytes);
+  if (r == 0) {
+    lock_directory (directory_fd);
+    r = bind_in_directory (fd, directory_fd, addr, ret, error, error_bytes);
+  }
+  close (directory_fd);
+  return r;
+}
+
 int
 control_socket_create (const char *path, struct control_socket *ret,
                        char *error, size_t error_bytes)
 {
   struct sockaddr_un addr = { .sun_family = AF_UNIX };
-  int fd, lock_fd, r;
+  int fd, r;
   char *copy;
 
   if (path[0] != '/' || strlen (path) >= sizeof addr.sun_path)
@@ -179,10 +239,7 @@ control_socket_create (const char *path, struct control_socket *ret,
     return r;
   }
 
-  lock_fd = lock_directory (path);
   r = bind_socket (fd, &addr, ret, error, error_bytes);
-  if (lock_fd != -1)
-    close (lock_fd);
   if (r < 0) {
     close (fd);
     free (copy);
@@ -193,21 +250,30 @@ control_socket_create (const char *path, struct control_socket *ret,
   return 0;
 }
 
+/* Somebody may have put another socket there.  Between the look and the
+ * removal nobody of ours can: a live server's socket is left alone.
+ */
+static void
+remove_ours (const struct control_socket *socket)
+{
+  const int directory_fd = open_directory (socket->path);
+  const char *name = last_part (socket->path);
+  struct stat st;
+
+  if (directory_fd < 0)
+    return;
+  if (fstatat (directory_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0
+      && st.st_dev == socket->device && st.st_ino == socket->inode)
+    unlinkat (directory_fd, name, 0);
+  close (directory_fd);
+}
+
 void
 control_socket_remove (struct control_socket *socket)
 {
-  struct stat st;
-
   if (socket->fd == -1)
     return;
-
-  /* Somebody may have put another socket there.  Between the look and the
-   * removal nobody of ours can: a live server's socket is left alone.
-   */
-  if (lstat (socket->path, &st) == 0 && st.st_dev == socket->device
-      && st.st_ino == socket->inode)
-    unlink (socket->path);
-
+  remove_ours (socket);
   close (socket->fd);
   free (socket->path);
   socket->fd = -1;

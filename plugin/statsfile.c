@@ -10,6 +10,10 @@
  * of this user's, is removed first.  Nothing is synced: the file is about a
  * disk that lies in RAM.
  *
+ * The directory is opened once a write, and both names are looked up in what
+ * was opened: who may change a part of the path cannot have a file made in
+ * one directory and renamed into another.
+ *
  * What goes wrong is said when it begins, not every interval.
  */
 
@@ -36,7 +40,8 @@
 #include "store.h"
 
 static struct {
-  char *path, *tmp_path;        /* owned; NULL: no file is wanted */
+  char *path;                   /* owned, as are these parts of it; */
+  char *directory, *name, *tmp_name;    /* NULL: no file is wanted */
   unsigned interval_seconds;
   struct store *store;
   bool running;
@@ -49,27 +54,37 @@ static struct {
   bool stop;
 } statsfile;
 
+static int
+open_directory (void)
+{
+  const int fd = open (statsfile.directory,
+                       O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+  return fd == -1 ? -errno : fd;
+}
+
 static bool
-is_ours (const char *path)
+is_ours (int directory_fd, const char *name)
 {
   struct stat st;
 
-  return lstat (path, &st) == 0 && S_ISREG (st.st_mode)
-    && st.st_uid == geteuid ();
+  return fstatat (directory_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0
+    && S_ISREG (st.st_mode) && st.st_uid == geteuid ();
 }
 
 /* A new, empty FILE.zmem.tmp: a descriptor, or -errno. */
 static int
-create_tmp (const char *tmp_path)
+create_tmp (int directory_fd)
 {
   const int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
-  int fd = open (tmp_path, flags, 0644);
+  const char *name = statsfile.tmp_name;
+  int fd = openat (directory_fd, name, flags, 0644);
 
   if (fd == -1 && errno == EEXIST) {
-    if (!is_ours (tmp_path))
+    if (!is_ours (directory_fd, name))
       return -EEXIST;
-    if (unlink (tmp_path) == 0)
-      fd = open (tmp_path, flags, 0644);
+    if (unlinkat (directory_fd, name, 0) == 0)
+      fd = openat (directory_fd, name, flags, 0644);
   }
   return fd == -1 ? -errno : fd;
 }
@@ -90,9 +105,9 @@ write_all (int fd, const char *data, size_t bytes)
 }
 
 static int
-replace_file (const char *data, size_t bytes)
+replace_file_in (int directory_fd, const char *data, size_t bytes)
 {
-  const int fd = create_tmp (statsfile.tmp_path);
+  const int fd = create_tmp (directory_fd);
   int r;
 
   if (fd < 0)
@@ -100,10 +115,24 @@ replace_file (const char *data, size_t bytes)
   r = write_all (fd, data, bytes);
   if (close (fd) == -1 && r == 0)
     r = -errno;
-  if (r == 0 && rename (statsfile.tmp_path, statsfile.path) == -1)
+  if (r == 0 && renameat (directory_fd, statsfile.tmp_name, directory_fd,
+                          statsfile.name) == -1)
     r = -errno;
   if (r < 0)
-    unlink (statsfile.tmp_path);
+    unlinkat (directory_fd, statsfile.tmp_name, 0);
+  return r;
+}
+
+static int
+replace_file (const char *data, size_t bytes)
+{
+  const int directory_fd = open_directory ();
+  int r;
+
+  if (directory_fd < 0)
+    return directory_fd;
+  r = replace_file_in (directory_fd, data, bytes);
+  close (directory_fd);
   return r;
 }
 
@@ -157,8 +186,44 @@ static void
 forget_paths (void)
 {
   free (statsfile.path);
-  free (statsfile.tmp_path);
-  statsfile.path = statsfile.tmp_path = NULL;
+  free (statsfile.directory);
+  free (statsfile.name);
+  free (statsfile.tmp_name);
+  statsfile.path = statsfile.directory = NULL;
+  statsfile.name = statsfile.tmp_name = NULL;
+}
+
+/* False: no memory. */
+static bool
+keep_paths (const char *path)
+{
+  const char *name = strrchr (path, '/') + 1;
+
+  statsfile.path = strdup (path);
+  statsfile.directory = strndup (path, (size_t) (name - path));
+  statsfile.name = strdup (name);
+  if (asprintf (&statsfile.tmp_name, "%s.zmem.tmp", name) == -1)
+    statsfile.tmp_name = NULL;
+  return statsfile.path != NULL && statsfile.directory != NULL
+    && statsfile.name != NULL && statsfile.tmp_name != NULL;
+}
+
+/* Make a file in the directory, and take it away again. */
+static int
+try_directory (void)
+{
+  const int directory_fd = open_directory ();
+  int fd;
+
+  if (directory_fd < 0)
+    return directory_fd;
+  fd = create_tmp (directory_fd);
+  if (fd >= 0) {
+    close (fd);
+    unlinkat (directory_fd, statsfile.tmp_name, 0);
+  }
+  close (directory_fd);
+  return fd < 0 ? fd : 0;
 }
 
 int
@@ -166,7 +231,7 @@ statsfile_prepare (const char *path, unsigned interval_seconds, char *error,
                    size_t error_bytes)
 {
   struct stat st;
-  int fd;
+  int r;
 
   if (interval_seconds == 0)
     return reject (error, error_bytes, -EINVAL,
@@ -176,24 +241,19 @@ statsfile_prepare (const char *path, unsigned interval_seconds, char *error,
     return reject (error, error_bytes, -EINVAL,
                    "%s: this is no regular file: choose another path", path);
 
-  statsfile.path = strdup (path);
-  if (statsfile.path == NULL
-      || asprintf (&statsfile.tmp_path, "%s.zmem.tmp", path) == -1) {
-    statsfile.tmp_path = NULL;
+  if (!keep_paths (path)) {
     forget_paths ();
     return reject (error, error_bytes, -ENOMEM, "%s: out of memory", path);
   }
   statsfile.interval_seconds = interval_seconds;
 
-  fd = create_tmp (statsfile.tmp_path);
-  if (fd < 0) {
+  r = try_directory ();
+  if (r < 0) {
     forget_paths ();
-    return reject (error, error_bytes, fd,
+    return reject (error, error_bytes, r,
                    "%s: no file can be made in its directory: %s", path,
-                   strerror (-fd));
+                   strerror (-r));
   }
-  close (fd);
-  unlink (statsfile.tmp_path);
   return 0;
 }
 
