@@ -8,6 +8,7 @@
 #include <config.h>
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -15,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "client.h"
 #include "find.h"
@@ -50,27 +52,58 @@ add_path (struct sockets *sockets, const char *path)
  */
 #define CONTROL_MODE 0600
 
-/* A directory that is not there, or not for us, has no sockets. */
+/* Whoever answers on a socket is believed, so who may have put it there
+ * matters: in a directory, only its owner, root and this user are.  Anybody
+ * may have put what is not, where others may write.
+ */
+static bool
+is_trusted (const struct stat *st, uid_t directory_uid)
+{
+  return st->st_uid == 0 || st->st_uid == geteuid ()
+    || st->st_uid == directory_uid;
+}
+
 static void
-find_in (struct sockets *sockets, const char *directory)
+find_in_opened (struct sockets *sockets, int directory_fd, uid_t owner,
+                const char *directory)
 {
   struct dirent **entries;
   char path[PATH_MAX];
   struct stat st;
-  int nr, i;
+  const int nr = scandirat (directory_fd, ".", &entries, NULL, alphasort);
+  int i;
 
-  nr = scandir (directory, &entries, NULL, alphasort);
   for (i = 0; i < nr; ++i) {
     const int bytes = snprintf (path, sizeof path, "%s/%s", directory,
                                 entries[i]->d_name);
-    if (bytes < (int) sizeof path && lstat (path, &st) == 0
+    if (bytes < (int) sizeof path
+        && fstatat (directory_fd, entries[i]->d_name, &st,
+                    AT_SYMLINK_NOFOLLOW) == 0
         && S_ISSOCK (st.st_mode)
-        && (st.st_mode & ALLPERMS) == CONTROL_MODE)
+        && (st.st_mode & ALLPERMS) == CONTROL_MODE
+        && is_trusted (&st, owner))
       add_path (sockets, path);
     free (entries[i]);
   }
   if (nr >= 0)
     free (entries);
+}
+
+/* A directory that is not there, or not for us, has no sockets.  One that
+ * `any_owner` may not have must be this user's or root's.
+ */
+static void
+find_in (struct sockets *sockets, const char *directory, bool any_owner)
+{
+  const int fd = open (directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  struct stat st;
+
+  if (fd == -1)
+    return;
+  if (fstat (fd, &st) == 0
+      && (any_owner || is_trusted (&st, 0)))
+    find_in_opened (sockets, fd, st.st_uid, directory);
+  close (fd);
 }
 
 /* $XDG_RUNTIME_DIR/zmem; NULL: there is none. */
@@ -94,9 +127,11 @@ find_sockets (struct sockets *sockets)
 
   sockets->paths = NULL;
   sockets->nr = 0;
-  find_in (sockets, SYSTEM_DIRECTORY);
+  /* Only root makes directories in /run, or gives one away. */
+  find_in (sockets, SYSTEM_DIRECTORY, true);
+  /* Whereas the environment may be somebody else's: su and sudo keep it. */
   if (user != NULL && strcmp (user, SYSTEM_DIRECTORY) != 0)
-    find_in (sockets, user);
+    find_in (sockets, user, false);
 }
 
 void

@@ -17,7 +17,8 @@ struct sockets {
 };
 
 /* All sockets in those directories, live or dead, that could be a zmem's: by
- * their mode.  Ends the program where there is no memory.
+ * their mode, and by who may have put them there: this user, root, or who owns
+ * /run/zmem.  Ends the program where there is no memory.
  */
 extern void find_sockets (struct sockets *sockets);
 extern void free_sockets (struct sockets *sockets);

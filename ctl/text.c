@@ -136,3 +136,11 @@ text_make_printable (char *text)
     if (*text < ' ' || *text > '~')
       *text = '?';
 }
+
+void
+text_make_lines_printable (char *text)
+{
+  for (; *text != '\0'; ++text)
+    if ((*text < ' ' || *text > '~') && *text != '\n' && *text != '\t')
+      *text = '?';
+}

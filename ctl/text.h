@@ -33,5 +33,7 @@ extern uint64_t text_round (double x);
 
 /* Turn what a terminal might obey into question marks. */
 extern void text_make_printable (char *text);
+/* The same, but lines and tabulators stay. */
+extern void text_make_lines_printable (char *text);
 
 #endif /* ZMEM_CTL_TEXT_H */

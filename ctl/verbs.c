@@ -66,7 +66,7 @@ fail_strange (const struct client *client, const char *what,
   return EXIT_ERROR;
 }
 
-/* What the server says, as it says it. */
+/* What the server says, as it says it, but for what a terminal would obey. */
 static int
 run_raw (const struct options *options, struct client *client,
          const char *command)
@@ -76,6 +76,7 @@ run_raw (const struct options *options, struct client *client,
   (void) options;
   if (body == NULL)
     return EXIT_ERROR;
+  text_make_lines_printable (body);
   fputs (body, stdout);
   free (body);
   return 0;
