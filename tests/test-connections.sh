@@ -5,7 +5,8 @@
 #
 # Eight connections at once, eight requests under way on each, against a
 # shadow copy (nbd-model.c); each codec, and a codec that changes meanwhile.
-# Then sixty-four on each, with the client of the benchmark (nbd-load).
+# Then sixty-four on each, of eight connections and of sixty-four, with the
+# client of the benchmark (nbd-load).
 # ZMEM_SECONDS: how long all of that goes on [until all requests are done].
 #
 # Functions are given to check:
@@ -87,6 +88,8 @@ for codec in lz4 zstd; do
   check "$codec: 8 connections, 64 requests under way on each" run_load \
         --connections 8 --depth 64 $length \
         --workload mixed,part,swap,churn,part
+  check "$codec: 64 connections, 64 requests under way on each" run_load \
+        --connections 64 --depth 64 --ops $requests --workload mixed,churn
   check "$codec: all that is then on the disk" run_load \
         --depth 8 --ops 160 --workload seqread256
   check "$codec: nothing failed its checksum" is_equal \

@@ -18,21 +18,6 @@
 client=$top_builddir/tests/nbd-kills
 kills=${ZMEM_KILLS:-30}
 
-# launch_tcp NAME ARGUMENTS...: on a port that is free; sets port.
-launch_tcp () {
-  local name=$1 try
-  shift
-  for try in 1 2 3 4 5 6 7 8; do
-    port=$((20000 + RANDOM % 12000))
-    if launch "$name" -i 127.0.0.1 -p $port "$ZMEM_PLUGIN" \
-              "control=$tmp/$name.ctl" "$@"; then
-      return 0
-    fi
-    echo "port $port is taken (try $try)"
-  done
-  return 1
-}
-
 nr_threads () { find "/proc/$server_pid/task" -mindepth 1 -maxdepth 1 | wc -l; }
 nr_descriptors () { find "/proc/$server_pid/fd" -mindepth 1 | wc -l; }
 is_as_before () {
@@ -63,9 +48,10 @@ before="$(nr_threads) $(nr_descriptors)"
 kill_clients unix "$sock"
 stop_server unix
 
-check "a server on TCP" launch_tcp tcp size=16M compress=zstd
+check "a server on TCP" launch_tcp tcp "$ZMEM_PLUGIN" size=16M compress=zstd \
+      "control=$tmp/tcp.ctl"
 before="$(nr_threads) $(nr_descriptors)"
-kill_clients tcp $port
+kill_clients tcp "$port"
 stop_server tcp
 
 # Several threads a connection, where nbdkit can do it and where it can not.

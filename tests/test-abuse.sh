@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# zmem
+# Copyright The zmem authors
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# Clients that stall: that say nothing, stop within the handshake, a request
+# or its data, or read no replies (nbd-abuse.c).  Others are served, memory
+# stays where it belongs, and when they go all that they took comes back.
+#
+# nbdkit waits for such a client for ever: docs/SERVICES, Clients that stall.
+#
+# ZMEM_STEPS: how many of them come [100]
+#
+# Functions are given to check:
+# shellcheck disable=SC2317
+
+. "${srcdir:-.}/tests/functions.sh"
+client=$top_builddir/tests/nbd-abuse
+steps=${ZMEM_STEPS:-100}
+
+nr_of () { find "/proc/$server_pid/$1" -mindepth 1 -maxdepth 1 | wc -l; }
+counts () { echo "$(nr_of task) $(nr_of fd)"; }
+is_as_before () { [ "$(counts)" = "$before" ]; }
+is_crowded () { grep -q crowded "$tmp/abuse.out"; }
+ended_well () {
+  cat "$tmp/abuse.err"
+  wait "$client_pid"
+}
+
+# abuse NAME WHERE: with one thread a connection, the crowd's is at most 32
+# threads, and as many buffers of 1 MiB.
+abuse () {
+  local name=$1 resident
+  before=$(counts)
+  resident=$(process_bytes "$server_pid" RssAnon)
+  rm -f "$tmp/go"
+  mkfifo "$tmp/go"
+  timeout -k 5 300 "$client" "$2" "$ctl" "$steps" <"$tmp/go" \
+          >"$tmp/abuse.out" 2>"$tmp/abuse.err" &
+  client_pid=$!
+  exec 7>"$tmp/go"
+  wait_for 290 eval 'is_crowded || process_ended $client_pid'
+  check "$name: a crowd of stuck clients, and one that is served" is_crowded
+  sed 's/^/    /' "$tmp/abuse.out"
+  echo "    threads and descriptors: $(counts), before: $before; RssAnon:" \
+       "$(process_bytes "$server_pid" RssAnon), before: $resident"
+  check "$name: held is within the limit" at_most \
+        "$(stat_value held_highest_bytes)" $((16 * M))
+  if ! nbdkit_survives_hang_ups; then
+    check "$name: a stuck client has one thread" at_most \
+          "$(nr_of task)" $((${before% *} + 33))
+    check "$name: and no more than its requests' memory" at_most \
+          "$(process_bytes "$server_pid" RssAnon)" $((resident + 52 * M))
+  fi
+  echo go >&7
+  exec 7>&-
+  check "$name: they go, and nothing came of half a write" ended_well
+  check "$name: threads and descriptors are as before" \
+        wait_for 20 is_as_before
+  check "$name: nothing failed its checksum" is_equal \
+        "$(stat_value checksum_failures)" 0
+}
+
+start_server_as unix size=8M limit=16M
+abuse unix "$sock"
+stop_server unix
+
+check "a server on TCP" launch_tcp tcp "$ZMEM_PLUGIN" size=8M limit=16M \
+      "control=$tmp/tcp.ctl"
+abuse tcp "$port"
+
+stop_server tcp
+
+finish
