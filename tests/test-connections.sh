@@ -71,7 +71,7 @@ cat "$tmp/half" >>"$corpus"
 # Of each workload.
 length="--ops 25000"
 [ -z "${ZMEM_QUICK:-}" ] || length="--ops 3000"
-[ $part_seconds -lt 5 ] || length="--seconds $((part_seconds / 5))"
+[ $part_seconds -lt 7 ] || length="--seconds $((part_seconds / 7))"
 
 # run_load ARGUMENTS...: afterwards, and for the next run, the state says what
 # must be on the disk.
@@ -88,8 +88,9 @@ for codec in lz4 zstd; do
   check "$codec: 8 connections, 64 requests under way on each" run_load \
         --connections 8 --depth 64 $length \
         --workload mixed,part,swap,churn,part
+  # shellcheck disable=SC2086
   check "$codec: 64 connections, 64 requests under way on each" run_load \
-        --connections 64 --depth 64 --ops $requests --workload mixed,churn
+        --connections 64 --depth 64 $length --workload mixed,churn
   check "$codec: all that is then on the disk" run_load \
         --depth 8 --ops 160 --workload seqread256
   check "$codec: nothing failed its checksum" is_equal \
