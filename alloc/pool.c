@@ -173,6 +173,8 @@ new_zspage_locked (struct pool *pool, unsigned class_idx, bool resident,
   zspage->isolated = zspage->holed = zspage->growing = false;
   pool->classes[class_idx].nr_resident_pages += zspage_nr_resident (zspage);
   atomic_fetch_add (&pool->nr_inuse_zspages, 1);
+  if (pool_has_reserve (pool))  /* a side table was taken of it */
+    atomic_store_explicit (&pool->wants_refill, true, memory_order_relaxed);
   *ret = idx;
   return 0;
 }

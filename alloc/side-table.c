@@ -24,8 +24,12 @@
 
 #define RUN_NONE UINT32_MAX
 
-/* With a reserve, longer runs that are free keep so many pages, all in all. */
-#define LONG_KEPT_MAX_PAGES (4 * SIDE_TABLE_MAX_PAGES)
+/* Of the reserve: runs of two pages, for classes of 144 to 256 bytes, of three
+ * pages, and of each other length that a class has.
+ */
+#define KEPT_OF_TWO 4
+#define KEPT_OF_THREE 2
+#define KEPT_OF_MORE 1
 
 struct run_link {
   uint32_t next;                /* in free_runs */
@@ -72,7 +76,8 @@ side_tables_reserve (struct side_tables *st, struct pages *pages,
     st->free_runs[i] = RUN_NONE;
   for (size_t i = 0; i < SIDE_TABLE_GROUPS; i++)
     st->partial[i] = RUN_NONE;
-  st->kept = RUN_NONE;
+  for (size_t i = 0; i <= SIDE_TABLE_MAX_PAGES; i++)
+    st->kept[i] = RUN_NONE;
   r = pages_reserve (pages, nr_pages * PAGE_BYTES, &base);
   if (r < 0)
     return r;
@@ -167,24 +172,24 @@ put_run_locked (struct side_tables *st, unsigned nr_pages, uint32_t page)
 }
 
 static void
-put_kept_locked (struct side_tables *st, uint32_t page)
+put_kept_locked (struct side_tables *st, unsigned nr_pages, uint32_t page)
 {
   ASSERT_LOCKED (&st->lock);
-  link_of (st, page)->next = st->kept;
+  link_of (st, page)->next = st->kept[nr_pages];
   link_of (st, page)->resident = true;
-  st->kept = page;
-  st->nr_kept++;
+  st->kept[nr_pages] = page;
+  st->nr_kept[nr_pages]++;
 }
 
 static bool
-take_kept_locked (struct side_tables *st, uint32_t *page)
+take_kept_locked (struct side_tables *st, unsigned nr_pages, uint32_t *page)
 {
   ASSERT_LOCKED (&st->lock);
-  if (st->kept == RUN_NONE)
+  if (st->kept[nr_pages] == RUN_NONE)
     return false;
-  *page = st->kept;
-  st->kept = link_of (st, *page)->next;
-  st->nr_kept--;
+  *page = st->kept[nr_pages];
+  st->kept[nr_pages] = link_of (st, *page)->next;
+  st->nr_kept[nr_pages]--;
   return true;
 }
 
@@ -195,15 +200,12 @@ alloc_run_locked (struct side_tables *st, unsigned nr_pages, uint32_t *ret)
   uint32_t page;
   int r = 0;
 
-  if (nr_pages != 1 || !take_kept_locked (st, &page))
+  if (!take_kept_locked (st, nr_pages, &page))
     r = take_run_locked (st, nr_pages, &page);
   if (r < 0)
     return r;
-  if (link_of (st, page)->resident) {
+  if (link_of (st, page)->resident)
     memset (page_address (st, page), 0, bytes);
-    if (nr_pages > 1)
-      st->long_kept_pages -= nr_pages;
-  }
   else {
     r = pages_populate (st->pages, page_address (st, page), bytes);
     if (r < 0) {
@@ -221,67 +223,81 @@ free_run_locked (struct side_tables *st, unsigned nr_pages, uint32_t page)
 {
   const size_t bytes = nr_pages * PAGE_BYTES;
 
-  if (nr_pages == 1 && st->nr_kept < st->max_kept) {
-    put_kept_locked (st, page);
+  if (st->nr_kept[nr_pages] < st->max_kept[nr_pages]) {
+    put_kept_locked (st, nr_pages, page);
     return;
   }
-  const bool keep = nr_pages > 1 && st->max_kept > 0
-    && st->long_kept_pages + nr_pages <= LONG_KEPT_MAX_PAGES;
-  if (!keep &&
-      pages_purge (st->pages, page_address (st, page), bytes) == 0) {
+  if (pages_purge (st->pages, page_address (st, page), bytes) == 0) {
     link_of (st, page)->resident = false;
     st->resident_bytes -= bytes;
   }
-  else {
+  else
     link_of (st, page)->resident = true;
-    if (nr_pages > 1)
-      st->long_kept_pages += nr_pages;
-  }
   put_run_locked (st, nr_pages, page);
 }
 
 void
 side_tables_set_reserve (struct side_tables *st, uint32_t nr_pages)
 {
-  LOCK_FOR_SCOPE (&st->lock);
+  const struct size_class_table *classes = size_class_table ();
 
-  st->max_kept = nr_pages;
+  LOCK_FOR_SCOPE (&st->lock);
+  st->max_kept[1] = nr_pages;
+  for (unsigned i = 0; i < classes->nr_classes; i++) {
+    const size_t bytes = side_table_bytes (&classes->classes[i]);
+    const size_t nr = pages_round_up (bytes) / PAGE_BYTES;
+
+    if (nr > 1)
+      st->max_kept[nr] = nr_pages == 0 ? 0 : nr == 2 ? KEPT_OF_TWO
+        : nr == 3 ? KEPT_OF_THREE : KEPT_OF_MORE;
+  }
 }
 
-/* A page that is to be kept, not resident unless its link says so; false:
+/* A run that is to be kept, not resident unless its link says so; false:
  * enough are.
  */
 static bool
-take_page_to_keep (struct side_tables *st, uint32_t *page, int *r)
+take_run_to_keep (struct side_tables *st, unsigned nr_pages, uint32_t *page,
+                  int *r)
 {
   LOCK_FOR_SCOPE (&st->lock);
 
-  if (st->nr_kept >= st->max_kept)
+  if (st->nr_kept[nr_pages] >= st->max_kept[nr_pages])
     return false;
-  *r = take_run_locked (st, 1, page);
+  *r = take_run_locked (st, nr_pages, page);
+  return true;
+}
+
+/* One run more of that length; false: enough are kept, or *r says why not. */
+static bool
+keep_run (struct side_tables *st, unsigned nr_pages, int *r)
+{
+  const size_t bytes = nr_pages * PAGE_BYTES;
+  uint32_t page;
+
+  if (!take_run_to_keep (st, nr_pages, &page, r) || *r < 0)
+    return false;
+  const bool resident = link_of (st, page)->resident;
+  if (!resident)
+    *r = pages_populate (st->pages, page_address (st, page), bytes);
+  LOCK_FOR_SCOPE (&st->lock);
+  if (*r < 0) {
+    put_run_locked (st, nr_pages, page);
+    return false;
+  }
+  st->resident_bytes += resident ? 0 : bytes;
+  put_kept_locked (st, nr_pages, page);
   return true;
 }
 
 int
 side_tables_refill (struct side_tables *st)
 {
-  uint32_t page;
   int r = 0;
 
-  while (r == 0 && take_page_to_keep (st, &page, &r)) {
-    if (r < 0)
-      return r;
-    const bool resident = link_of (st, page)->resident;
-    if (!resident)
-      r = pages_populate (st->pages, page_address (st, page), PAGE_BYTES);
-    LOCK_FOR_SCOPE (&st->lock);
-    if (r == 0) {
-      st->resident_bytes += resident ? 0 : PAGE_BYTES;
-      put_kept_locked (st, page);
-    }
-    else
-      put_run_locked (st, 1, page);
-  }
+  for (unsigned nr = 1; r == 0 && nr <= SIDE_TABLE_MAX_PAGES; nr++)
+    while (keep_run (st, nr, &r))
+      ;
   return r;
 }
 

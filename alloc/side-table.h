@@ -45,9 +45,10 @@ struct side_tables {
   struct grown_array links;     /* struct run_link, by page */
   uint32_t free_runs[SIDE_TABLE_MAX_PAGES + 1]; /* heads, by length */
   uint32_t partial[SIDE_TABLE_GROUPS];  /* shared pages with room */
-  uint32_t kept;                /* resident free runs of one page, linked */
-  uint32_t nr_kept, max_kept;
-  uint32_t long_kept_pages;     /* resident, of free runs of more than one */
+  /* The reserve: free runs that have their pages, by length. */
+  uint32_t kept[SIDE_TABLE_MAX_PAGES + 1];      /* heads */
+  uint32_t nr_kept[SIDE_TABLE_MAX_PAGES + 1];
+  uint32_t max_kept[SIDE_TABLE_MAX_PAGES + 1];
   uint64_t resident_bytes;      /* of tables; links not included */
 };
 
@@ -60,8 +61,9 @@ extern int side_tables_activate (struct side_tables *st);
 extern void side_tables_release (struct side_tables *st);
 extern uint64_t side_tables_resident (struct side_tables *st);
 
-/* Keep up to so many free pages resident, from the next refill on (by one
- * thread at a time; pages are populated with no lock held).
+/* Keep up to so many single free pages resident, and some longer runs, from
+ * the next refill on (by one thread at a time; pages are populated with no
+ * lock held).
  */
 extern void side_tables_set_reserve (struct side_tables *st,
                                      uint32_t nr_pages);

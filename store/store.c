@@ -276,11 +276,11 @@ reclaim_to_limit (struct store *store)
   const uint64_t limit = atomic_load (&store->pages.limit);
   uint64_t seen = compactor_returned (&store->compactor), held;
 
-  if (store->compact_manual) {
-    if (pages_held (&store->pages) > limit)
-      pool_purge_spare (store->pool, 0);
+  while (pages_held (&store->pages) > limit &&
+         pool_purge_one_unused (store->pool) > 0)
+    ;
+  if (store->compact_manual)
     return;
-  }
   for (unsigned i = 0; i < LIMIT_RECLAIM_STEPS; i++) {
     held = pages_held (&store->pages);
     if (held <= limit ||

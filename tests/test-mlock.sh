@@ -43,7 +43,7 @@ serve () {
 }
 mkdir "$tmp/open"
 chmod 711 "$tmp"
-chmod 777 "$tmp/open"
+chmod 1777 "$tmp/open"
 cp "$ZMEM_PLUGIN" "$tmp/open/nbdkit-zmem-plugin.so"
 chmod 755 "$tmp/open/nbdkit-zmem-plugin.so"
 

@@ -275,6 +275,37 @@ START_TEST (test_table)
 }
 END_TEST
 
+/* A limit that is lowered takes the reserve back, with a worker that compacts
+ * and with one that does not.
+ */
+START_TEST (test_limit_lowered)
+{
+  struct store_params params = {
+    .size_bytes = DISK_BYTES, .limit_bytes = 512 * MIB, .reserve = true,
+    .codec = { CODEC_LZ4, 1 }, .compact_manual = _i
+  };
+  struct stats stats = { .reserve_bytes = 0 };
+  uint64_t held, limit;
+
+  ck_assert_int_eq (store_create (&params, &store), 0);
+  ck_assert_int_eq (store_start (store), 0);
+  ck_assert_int_eq (store_start_worker (store), 0);
+  while (stats.reserve_bytes < 8 * MIB) {
+    store_stats (store, &stats);
+    sleep_us (1000);
+  }
+  held = stats.held_bytes;
+  limit = store_min_limit (store) + MIB;
+  ck_assert_uint_gt (held, limit);
+  ck_assert_int_eq (store_set_limit (store, limit), 0);
+  store_stats (store, &stats);
+  ck_assert_uint_le (stats.held_bytes, limit);
+  ck_assert_int_eq (store_set_limit (store, 512 * MIB), 0);
+  store_stop_worker (store);
+  store_destroy (store);
+}
+END_TEST
+
 int
 main (void)
 {
@@ -288,6 +319,7 @@ main (void)
   tcase_set_timeout (tcase, TEST_TIMEOUT_SECONDS);
   tcase_add_loop_test (tcase, test_steady, 0, 2);
   tcase_add_test (tcase, test_table);
+  tcase_add_loop_test (tcase, test_limit_lowered, 0, 2);
   suite_add_tcase (suite, tcase);
   runner = srunner_create (suite);
   srunner_run_all (runner, CK_ENV);
