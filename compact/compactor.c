@@ -387,7 +387,7 @@ bool
 compactor_step (struct compactor *compactor, uint64_t until_ns)
 {
   const uint64_t start_ns = compactor->now_ns ();
-  uint64_t now_ns = start_ns;
+  uint64_t now_ns;
 
   ASSERT_LOCKED (&compactor->lock);
   do {

@@ -52,7 +52,7 @@ answer_quote (const char *typed, char quoted[QUOTE_BYTES])
 {
   size_t i;
 
-  for (i = 0; typed[i] != '\0' && i < QUOTE_BYTES - 1; ++i)
+  for (i = 0; i < QUOTE_BYTES - 1 && typed[i] != '\0'; ++i)
     quoted[i] = typed[i] >= ' ' && typed[i] <= '~' ? typed[i] : '?';
   quoted[i] = '\0';
   return quoted;

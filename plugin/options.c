@@ -376,7 +376,7 @@ static unsigned
 count_edits (const char *a, const char *b)
 {
   const unsigned b_length = (unsigned) strlen (b);
-  unsigned row[KEY_MAX], i, j;
+  unsigned row[KEY_MAX] = { 0 }, i, j;
 
   for (j = 0; j <= b_length; ++j)
     row[j] = j;

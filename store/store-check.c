@@ -132,7 +132,8 @@ check_held (struct recount *recount)
                  (unsigned long) recount->nr_resident,
                  (unsigned long) atomic_load (&store->table.nr_resident));
   pool_stats (store->pool, &pool);
-  held = sizeof *store + pool_struct_bytes () + store->context_bytes + pool.arena_bytes
+  held = sizeof *store + pool_struct_bytes () + store->context_bytes
+    + pool.arena_bytes
     + pool.bookkeeping_bytes + block_table_resident (&store->table);
   if (held != pages_held (&store->pages))
     return fail (recount, "held is %lu, its parts add up to %lu",

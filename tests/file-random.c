@@ -10,7 +10,8 @@
  * The file keeps its size.  Reads and writes, of 1 byte to 256 KiB at any
  * offset, go through the kernel's cache or around it (O_DIRECT), each as
  * likely; besides, parts are read through a mapping, holes are punched, ranges
- * are zeroed, and all is synchronised.  What the file system cannot do (EOPNOTSUPP, ENODEV)
+ * are zeroed, and all is synchronised.  What the file system cannot do
+ * (EOPNOTSUPP, ENODEV)
  * is left out and told of at the end.
  *
  * Every read must return what the copy holds.  In the end all of the file is
