@@ -41,7 +41,7 @@ ends () {
 }
 
 start cgroup REST=72 FIRST=0
-start first REST=0 FIRST=8192
+start first REST=0 FIRST=8192 WALK=$((seconds / 2))
 ends cgroup
 ends first
 finish
