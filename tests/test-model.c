@@ -284,6 +284,7 @@ open_store (void)
   const struct store_params params = {
     .size_bytes = options.size, .limit_bytes = PAGES_NO_LIMIT,
     .codec = { CODEC_LZ4, 1 }, .pages_ops = &probe_ops,
+    .reserve = test_seed () % 2,
   };
   struct stats stats;
   int r = store_create (&params, &model.store);
