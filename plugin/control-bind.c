@@ -211,8 +211,13 @@ bind_socket (int fd, const struct sockaddr_un *addr,
     lock_directory (directory_fd);
     r = bind_in_directory (fd, directory_fd, addr, ret, error, error_bytes);
   }
-  close (directory_fd);
-  return r;
+  if (r < 0) {
+    close (directory_fd);
+    return r;
+  }
+  flock (directory_fd, LOCK_UN);
+  ret->directory_fd = directory_fd;
+  return 0;
 }
 
 int
@@ -256,16 +261,13 @@ control_socket_create (const char *path, struct control_socket *ret,
 static void
 remove_ours (const struct control_socket *socket)
 {
-  const int directory_fd = open_directory (socket->path);
   const char *name = last_part (socket->path);
   struct stat st;
 
-  if (directory_fd < 0)
-    return;
-  if (fstatat (directory_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0
+  if (fstatat (socket->directory_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0
       && st.st_dev == socket->device && st.st_ino == socket->inode)
-    unlinkat (directory_fd, name, 0);
-  close (directory_fd);
+    unlinkat (socket->directory_fd, name, 0);
+  close (socket->directory_fd);
 }
 
 void

@@ -14,6 +14,8 @@
 struct control_socket {
   int fd;                       /* listening, non-blocking; -1: none */
   char *path;                   /* owned */
+  int directory_fd;             /* that it lies in, so that its removal needs
+                                   no memory and no descriptor */
   dev_t device;                 /* with inode: which file is ours */
   ino_t inode;
 };
