@@ -28,9 +28,9 @@
  * What it would not see: a block that is wrong for a moment and right when it
  * is read (reads are a third of the requests); damage that no request and no
  * checksum meets; a held that is wrong within an epoch (it is compared between
- * them; that it is never above the limit is tests/test-store-limit's); a hang, but by
- * whoever waits for the test; an order of two threads that this machine does
- * not produce: for these there are the models, docs/LOCKING.
+ * them; that it is never above the limit is tests/test-store-limit's); a hang,
+ * but by whoever waits for the test; an order of two threads that this machine
+ * does not produce: for these there are the models, docs/LOCKING.
  *
  * An epoch is a number of requests a thread; after it all stop, the store
  * recounts itself (store_check), held is compared with what the kernel
@@ -313,8 +313,8 @@ prepare (struct rng *rng)
     rng_init (&workers[i].rng, test_seed (), 100 + i);
     workers[i].buf = malloc (MAX_REQUEST);
     workers[i].back = malloc (MAX_REQUEST);
-    if (model.shadow == NULL || workers[i].buf == NULL || workers[i].back == NULL
-        || workers[i].nr_stripes == 0) {
+    if (model.shadow == NULL || workers[i].buf == NULL ||
+        workers[i].back == NULL || workers[i].nr_stripes == 0) {
       fprintf (stderr, "test-model: no memory, or too small a disk\n");
       exit (EXIT_FAILURE);
     }
