@@ -11,6 +11,11 @@
  * and an eventfd that is written, which cannot fail.
  */
 
+/* The headers' own definitions of some of these, for FORTIFY, are in the way
+ * of ours (clang).
+ */
+#undef _FORTIFY_SOURCE
+
 #include <config.h>
 
 #include <errno.h>
