@@ -170,7 +170,7 @@ run_client (void *arg)
 
   rng_init (&rng, test_seed (), (uint64_t) (uintptr_t) arg);
   /* Its stack, and what the libraries keep for a thread. */
-  for (unsigned i = 0; i < 2000; i++)
+  for (unsigned i = 0; i < nr_requests / 5; i++)
     one_request (&rng);
   before = thread_faults ();
   counted = count_them;
@@ -199,7 +199,7 @@ run_clients (unsigned nr, bool count)
 START_TEST (test_steady)
 {
   static const char *const codecs[] = { "lz4", "zstd:1" };
-  const unsigned nr = 10000;
+  const unsigned nr = TEST_SANITIZED ? 1000 : 10000;
   struct pages_ops ops = pages_anonymous;
   struct store_params params = {
     .size_bytes = DISK_BYTES, .limit_bytes = 512 * MIB, .reserve = true,
