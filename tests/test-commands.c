@@ -171,7 +171,7 @@ START_TEST (test_help)
     ck_assert_msg (run_command (name) == 0, "%s: %s", name, error);
     ++nr;
   }
-  ck_assert_uint_eq (nr, 7);
+  ck_assert_uint_eq (nr, 8);
   free (list);
   refuses ("help me", "takes nothing");
 }
