@@ -8,176 +8,22 @@
  * descriptors, under AddressSanitizer by its own; and the same once more, with
  * nothing failing, succeeds.
  *
- * Pages are test-alloc-failure's, calls of a whole server test-faults.sh's.
+ * Here the store; the plugin's parts are in test-fail-nth-plugin.c.  Pages are
+ * test-alloc-failure's, calls of a whole server test-faults.sh's.
  */
 
 #include <config.h>
 
 #include <errno.h>
-#include <ftw.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <check.h>
 
-#define NBDKIT_API_VERSION 2
-#include <nbdkit-plugin.h>
-
-#include "commands.h"
 #include "compactor.h"
-#include "control.h"
-#include "fail-nth.h"
-#include "fault-calls.h"
-#include "limit.h"
-#include "memlock.h"
-#include "options.h"
+#include "fail-scene.h"
 #include "probe.h"
-#include "statsfile.h"
-#include "store-fixture.h"
-#include "test-util.h"
-
-#define MAX_NTH 5000
-#define SIZE (4 * MIB)
-
-/* What nbdkit has for a plugin. */
-static unsigned nr_reports;
-
-void
-nbdkit_error (const char *format, ...)
-{
-  (void) format;
-  ++nr_reports;
-}
-
-void
-nbdkit_debug (const char *format, ...)
-{
-  (void) format;
-}
-
-static char dir[] = "/tmp/zmem-fail-nth.XXXXXX";
-
-static char *
-path_in_dir (const char *name)
-{
-  static char path[128];
-
-  snprintf (path, sizeof path, "%s/%s", dir, name);
-  return path;
-}
-
-static int
-remove_one (const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-  (void) st;
-  (void) type;
-  (void) ftw;
-  return remove (path);
-}
-
-static void
-make_dir (void)
-{
-  ck_assert_ptr_nonnull (mkdtemp (dir));
-}
-
-static void
-remove_dir (void)
-{
-  nftw (dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-}
-
-/*--------------------------------------------------------------------*/
-
-/* What is tried with a failing call.  `act` returns 0 or -errno and leaves
- * nothing of what it made; `check` may look at what is there then.
- */
-struct scene {
-  const char *name;
-  int (*act) (void);
-  void (*check) (int r, bool failed);
-};
-
-/* Of an act that gives one. */
-static char sentence[1024];
-
-/* An error and a sentence, or neither. */
-static void
-check_sentence (int r, bool failed)
-{
-  (void) failed;
-  ck_assert_int_eq (r < 0, *sentence != '\0');
-}
-
-struct holdings {
-  int64_t allocations;
-  unsigned files;
-};
-
-static struct holdings
-get_holdings (void)
-{
-  return (struct holdings){ fault_nr_allocations (), nr_open_files () };
-}
-
-static void
-check_holdings (const struct scene *scene, uint64_t nth, struct holdings before)
-{
-  const struct holdings now = get_holdings ();
-
-  ck_assert_msg (now.files == before.files,
-                 "%s, N = %" PRIu64 ": %u descriptors, %u before", scene->name,
-                 nth, now.files, before.files);
-  if (!TEST_SANITIZED)
-    ck_assert_msg (now.allocations == before.allocations,
-                   "%s, N = %" PRIu64 ": %" PRId64 " allocations, %" PRId64
-                   " before",
-                   scene->name, nth, now.allocations, before.allocations);
-}
-
-/* Calls made to fail until none was left; in whatever thread.  Returns how
- * many.
- */
-static uint64_t
-fail_each (const struct scene *scene, enum fault_family family)
-{
-  struct holdings before;
-  uint64_t nth;
-  bool failed = true;
-  int r;
-
-  /* Once without: what is made only once is there then. */
-  for (unsigned i = 0; i < 2; ++i) {
-    r = scene->act ();
-    ck_assert_msg (r == 0, "%s: %s", scene->name, strerror (-r));
-    scene->check (0, false);
-  }
-  before = get_holdings ();
-  for (nth = 1; failed && nth < MAX_NTH; ++nth) {
-    /* What a sanitizer allocates for a new thread must not fail. */
-    if (TEST_SANITIZED)
-      fail_nth (family, nth);
-    else
-      fail_nth_anywhere (family, nth);
-    r = scene->act ();
-    failed = fail_nth_end ();
-    ck_assert_msg (r == 0 || failed,
-                   "%s, N = %" PRIu64 ": %s, and nothing"
-                   " failed",
-                   scene->name, nth, strerror (-r));
-    scene->check (r, failed);
-    check_holdings (scene, nth, before);
-  }
-  ck_assert_msg (!failed, "%s: no end", scene->name);
-  printf ("%s: %s: %" PRIu64 " calls failed\n", scene->name,
-          fault_family_names[family], nth - 2);
-  fflush (stdout);
-  return nth - 2;
-}
 
 /*--------------------------------------------------------------------*/
 /* The life of a store. */
@@ -205,7 +51,7 @@ static int
 live (void)
 {
   struct pages_ops ops = pages_anonymous;
-  const struct store_params params = { .size_bytes = SIZE,
+  const struct store_params params = { .size_bytes = FAIL_DISK_BYTES,
                                        .limit_bytes = PAGES_NO_LIMIT,
                                        .codec = life_codec,
                                        .nr_contexts = 2,
@@ -278,43 +124,6 @@ END_TEST
 /*--------------------------------------------------------------------*/
 /* A disk with data. */
 
-static struct disk disk;
-static struct rng rng;
-static uint8_t *buf; /* SIZE bytes */
-
-static void
-fill_disk (unsigned nr_writes)
-{
-  static const char *const codecs[] = { "lz4", "zstd", "none" };
-
-  for (unsigned i = 0; i < nr_writes; ++i) {
-    const uint64_t count = rng_size (&rng, 200000);
-    const uint64_t offset = rng_below (&rng, SIZE - count);
-
-    if (i % 10 == 0)
-      disk_set_codec (&disk, codecs[i / 10 % 3]);
-    make_range (&rng, buf, count, offset);
-    disk_write (&disk, buf, count, offset);
-  }
-}
-
-static void
-open_disk (void)
-{
-  rng_init (&rng, test_seed (), 1);
-  buf = malloc (SIZE);
-  ck_assert_ptr_nonnull (buf);
-  disk = disk_open (SIZE, PAGES_NO_LIMIT, "lz4");
-  fill_disk (60);
-}
-
-static void
-close_disk (void)
-{
-  disk_close (&disk);
-  free (buf);
-}
-
 /* Reads, writes, zeroes, trims and extents allocate nothing: they cannot fail
  * for want of it, and a server that is swapped to does not wait for itself.
  */
@@ -325,7 +134,7 @@ START_TEST (test_requests)
   open_disk ();
   for (unsigned i = 0; i < 200; ++i) {
     const uint64_t count = rng_size (&rng, 200000);
-    const uint64_t offset = rng_below (&rng, SIZE - count);
+    const uint64_t offset = rng_below (&rng, FAIL_DISK_BYTES - count);
     struct store *store = disk.store;
 
     make_range (&rng, buf, count, offset);
@@ -339,7 +148,7 @@ START_TEST (test_requests)
     disk_write (&disk, buf, count, offset);
   }
   ck_assert_uint_eq (nr_refused, 0);
-  disk_verify (&disk, SIZE, 0);
+  disk_verify (&disk, FAIL_DISK_BYTES, 0);
   close_disk ();
 }
 END_TEST
@@ -418,7 +227,7 @@ disturb_disk (void)
   ck_assert (r == 0 || r == -EINVAL);
   for (unsigned i = 0; i < 10; ++i) {
     const uint64_t count = rng_size (&rng, 100000);
-    const uint64_t offset = rng_below (&rng, SIZE - count);
+    const uint64_t offset = rng_below (&rng, FAIL_DISK_BYTES - count);
 
     make_range (&rng, buf, count, offset);
     r = store_write (disk.store, buf, count, offset);
@@ -457,9 +266,9 @@ START_TEST (test_pages)
     probe_fail_nth (kind, nth);
     disturb_disk ();
     nth += nth < 12 || is_long () ? 1 : 1 + rng_below (&rng, 12);
-  } while (probe_nr_failed () > failed_before && nth < MAX_NTH);
+  } while (probe_nr_failed () > failed_before && nth < FAIL_MAX_NTH);
   probe_fail_nth (kind, 0);
-  ck_assert_uint_lt (nth, MAX_NTH);
+  ck_assert_uint_lt (nth, FAIL_MAX_NTH);
   printf ("compaction, limit and codec: %s: %" PRIu64 " calls failed\n",
           probe_kind_names[kind], probe_nr_failed ());
   fflush (stdout);
@@ -469,286 +278,17 @@ START_TEST (test_pages)
 }
 END_TEST
 
-/*--------------------------------------------------------------------*/
-/* Commands. */
-
-static const char *command_line;
-static size_t answer_bytes;
-
-static int
-give_command (void)
-{
-  struct command_wait wait = { 0 };
-  char *text = NULL;
-  FILE *out = open_memstream (&text, &answer_bytes);
-  int r;
-
-  if (out == NULL)
-    return -ENOMEM;
-  strcpy (sentence, "");
-  r = command_run (disk.store, command_line, &wait, out, sentence,
-                   sizeof sentence);
-  if (r == 0 && ferror (out))
-    r = -EIO;
-  if (fclose (out) == EOF || text == NULL)
-    r = -EIO;
-  free (text);
-  return r;
-}
-
-static void
-check_command (int r, bool failed)
-{
-  if (!failed)
-    ck_assert_uint_gt (answer_bytes, 0);
-  if (r == -ENOMEM && *sentence == '\0')
-    ck_assert (failed); /* not even a stream */
-  else
-    ck_assert_int_eq (r < 0 && r != -EIO, *sentence != '\0');
-}
-
-START_TEST (test_commands)
-{
-  static const char *const lines[] = { "stats",
-                                       "stats json",
-                                       "stats prometheus",
-                                       "classes",
-                                       "classes json",
-                                       "limit",
-                                       "limit 512M",
-                                       "limit none",
-                                       "compress",
-                                       "compress zstd:2",
-                                       "compress lz4",
-                                       "compact",
-                                       "compact wait",
-                                       "compact status",
-                                       "map",
-                                       "help" };
-  struct scene scene = { NULL, give_command, check_command };
-
-  open_disk ();
-  for (unsigned i = 0; i < sizeof lines / sizeof lines[0]; ++i) {
-    scene.name = command_line = lines[i];
-    fail_each (&scene, FAULT_MALLOC);
-    disk_check_all (&disk);
-  }
-  close_disk ();
-}
-END_TEST
-
-/*--------------------------------------------------------------------*/
-/* The control socket and the file of statistics. */
-
-static bool
-file_is_there (const char *name)
-{
-  struct stat st;
-
-  return stat (path_in_dir (name), &st) == 0;
-}
-
-static int
-serve_control (void)
-{
-  int r;
-
-  *sentence = '\0';
-  r = control_bind (path_in_dir ("ctl"), sentence, sizeof sentence);
-  if (r < 0)
-    return r;
-  r = control_start (disk.store);
-  control_stop ();
-  return r;
-}
-
-/* What the failing call would have removed is removed here. */
-static void
-check_control (int r, bool failed)
-{
-  (void) r;
-  if (failed)
-    unlink (path_in_dir ("ctl"));
-  ck_assert (!file_is_there ("ctl"));
-}
-
-static int
-serve_statsfile (void)
-{
-  int r;
-
-  *sentence = '\0';
-  r = statsfile_prepare (path_in_dir ("stats"), 10, sentence, sizeof sentence);
-  if (r < 0)
-    return r;
-  r = statsfile_start (disk.store);
-  statsfile_stop ();
-  return r;
-}
-
-static void
-check_statsfile (int r, bool failed)
-{
-  if (r == 0)
-    ck_assert (failed || file_is_there ("stats"));
-  if (failed)
-    unlink (path_in_dir ("stats.zmem.tmp"));
-  ck_assert (!file_is_there ("stats.zmem.tmp"));
-  unlink (path_in_dir ("stats"));
-}
-
-START_TEST (test_services)
-{
-  static const enum fault_family families[] = { FAULT_MALLOC, FAULT_THREAD,
-                                                FAULT_SOCKET, FAULT_FILE };
-  const struct scene control = { "control socket", serve_control,
-                                 check_control };
-  const struct scene statsfile = { "file of statistics", serve_statsfile,
-                                   check_statsfile };
-
-  open_disk ();
-  for (unsigned i = 0; i < sizeof families / sizeof families[0]; ++i) {
-    fail_each (&control, families[i]);
-    fail_each (&statsfile, families[i]);
-  }
-  close_disk ();
-}
-END_TEST
-
-/*--------------------------------------------------------------------*/
-/* Locking, the default limit, options. */
-
-static int
-prepare_lock (void)
-{
-  *sentence = '\0';
-  return memlock_prepare (sentence, sizeof sentence);
-}
-
-static void
-check_lock (int r, bool failed)
-{
-  munlockall ();
-  check_sentence (r, failed);
-}
-
-START_TEST (test_lock)
-{
-  const struct scene scene = { "locking in memory", prepare_lock, check_lock };
-
-  if (prepare_lock () < 0)
-    return; /* not allowed here */
-  fail_each (&scene, FAULT_LOCK);
-  fail_each (&scene, FAULT_MALLOC);
-  fail_each (&scene, FAULT_FILE);
-}
-END_TEST
-
-static struct memory_bound bound;
-
-static int
-find_bound (void)
-{
-  return memory_bound_find (dir, &bound);
-}
-
-/* A limit of all the memory that there is would end in the OOM killer. */
-static void
-check_bound (int r, bool failed)
-{
-  (void) failed;
-  if (r == 0)
-    ck_assert_uint_eq (bound.bytes, UINT64_C (1) << 30);
-}
-
-static void
-put_file (const char *name, const char *text)
-{
-  FILE *file = fopen (path_in_dir (name), "w");
-
-  ck_assert_ptr_nonnull (file);
-  fputs (text, file);
-  ck_assert_int_eq (fclose (file), 0);
-}
-
-START_TEST (test_bound)
-{
-  const struct scene scene = { "default limit", find_bound, check_bound };
-
-  mkdir (path_in_dir ("proc"), 0700);
-  mkdir (path_in_dir ("proc/self"), 0700);
-  mkdir (path_in_dir ("group"), 0700);
-  mkdir (path_in_dir ("group/a"), 0700);
-  put_file ("proc/meminfo", "MemTotal: 16777216 kB\n");
-  put_file ("proc/self/cgroup", "0::/a\n");
-  put_file ("proc/self/mountinfo",
-            "30 23 0:26 / /group rw - cgroup2 cgroup2 rw\n");
-  put_file ("group/a/memory.max", "1073741824\n");
-  put_file ("group/memory.max", "max\n");
-  fail_each (&scene, FAULT_MALLOC);
-  fail_each (&scene, FAULT_FILE);
-}
-END_TEST
-
-static int
-take_options (void)
-{
-  static const char *const values[][2] = {
-    { "size", "1G" },         { "control", "ctl" },
-    { "control", "/ctl" },    { "stats-export", "stats" },
-    { "statsfile", "stats" },
-  };
-  struct options options;
-  int r = 0;
-
-  *sentence = '\0';
-  options_init (&options);
-  for (unsigned i = 0; r == 0 && i < sizeof values / sizeof values[0]; ++i)
-    r = options_set (&options, values[i][0], values[i][1], sentence,
-                     sizeof sentence);
-  options_free (&options);
-  return r;
-}
-
-START_TEST (test_options)
-{
-  const struct scene scene = { "options", take_options, check_sentence };
-
-  ck_assert_uint_gt (fail_each (&scene, FAULT_MALLOC), 0);
-  ck_assert_uint_gt (fail_each (&scene, FAULT_FILE), 0);
-}
-END_TEST
-
 int
 main (void)
 {
-  Suite *suite = suite_create ("fail-nth");
   TCase *tcase = tcase_create ("fail-nth");
-  SRunner *runner;
-  int nr_failed;
 
   test_start ("test-fail-nth");
-  if (!FAULT_CALLS) {
-    printf ("skipped: ThreadSanitizer stands before the same functions\n");
-    return 77;
-  }
-  tcase_set_timeout (tcase, TEST_TIMEOUT_SECONDS);
-  tcase_add_checked_fixture (tcase, make_dir, remove_dir);
   tcase_add_loop_test (tcase, test_life, 0, 3);
   tcase_add_test (tcase, test_advice);
   tcase_add_test (tcase, test_requests);
   tcase_add_loop_test (tcase, test_codec, 0,
                        sizeof codec_pairs / sizeof codec_pairs[0]);
   tcase_add_loop_test (tcase, test_pages, 0, NR_PROBE_KINDS);
-  tcase_add_test (tcase, test_commands);
-  tcase_add_test (tcase, test_services);
-  tcase_add_test (tcase, test_lock);
-  tcase_add_test (tcase, test_bound);
-  tcase_add_test (tcase, test_options);
-  suite_add_tcase (suite, tcase);
-  runner = srunner_create (suite);
-  srunner_run_all (runner, CK_ENV);
-  nr_failed = srunner_ntests_failed (runner);
-  srunner_free (runner);
-  return nr_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  return run_fail_tests ("fail-nth", tcase);
 }
