@@ -8,9 +8,9 @@
 #ifndef ZMEM_WORKER_PRIVATE_H
 #define ZMEM_WORKER_PRIVATE_H
 
+#include "service-thread.h"
 #include "worker.h"
 
-#define NS_PER_S UINT64_C (1000000000)
 #define NEVER UINT64_MAX
 
 /* Make the thread's poll return, now or when it is next called. */

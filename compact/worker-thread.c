@@ -22,17 +22,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "service-thread.h"
 #include "worker-private.h"
 
 /* Emptied zspages that wait for the worker, 256 MiB: writers and trims leave
  * it so many before they purge themselves.
  */
 #define WORKER_SPARE_MAX 1024
-/* A slice that took so much longer by the clock than of the processor was
- * interrupted by somebody.
- */
-#define CONTENDED_NS (50 * UINT64_C (1000))
 #define BREATH_NS (20 * UINT64_C (1000))
 
 /* Tell of 150 ms in 2 s in which some task waited for memory. */
@@ -136,22 +131,6 @@ wait_for_news (struct compact_worker *worker, uint64_t wait_ns)
     worker->pressure = true;
 }
 
-static uint64_t
-clock_ns (clockid_t clock)
-{
-  struct timespec now;
-
-  clock_gettime (clock, &now);
-  return (uint64_t) now.tv_sec * NS_PER_S + (uint64_t) now.tv_nsec;
-}
-
-/* How long the thread was there, by the clock, without the processor. */
-static uint64_t
-time_without_processor (void)
-{
-  return clock_ns (CLOCK_MONOTONIC) - clock_ns (CLOCK_THREAD_CPUTIME_ID);
-}
-
 static void *
 run_worker (void *opaque)
 {
@@ -161,13 +140,13 @@ run_worker (void *opaque)
   /* What poll may be late by; 50 us otherwise, too much for a breath. */
   prctl (PR_SET_TIMERSLACK, 1000UL, 0UL, 0UL, 0UL);
   while (!atomic_load (&worker->stopping)) {
-    const uint64_t before = time_without_processor ();
+    const uint64_t before = service_thread_waited_ns ();
     uint64_t wait_ns = compact_worker_step
       (worker, worker->compactor->now_ns (), contended);
 
     /* After a pause it is to be found out again. */
     contended = wait_ns == 0
-      && time_without_processor () - before > CONTENDED_NS;
+      && service_thread_waited_ns () - before > SERVICE_CONTENDED_NS;
     if (wait_ns < BREATH_NS)
       wait_ns = BREATH_NS;
     wait_for_news (worker, wait_ns);

@@ -31,13 +31,6 @@
 #include "service-thread.h"
 #include "verify.h"
 
-#define NS_PER_S UINT64_C (1000000000)
-
-/* A slice that took so much longer by the clock than of the processor was
- * interrupted by somebody.
- */
-#define CONTENDED_NS (50 * UINT64_C (1000))
-
 /* What a slice has seen. */
 struct tally {
   uint64_t blocks, bytes;
@@ -201,21 +194,6 @@ verify_step (struct verifier *verifier, uint64_t now_ns, bool contended)
 /*--------------------------------------------------------------------*/
 /* The thread. */
 
-static uint64_t
-clock_ns (clockid_t clock)
-{
-  struct timespec now;
-
-  clock_gettime (clock, &now);
-  return (uint64_t) now.tv_sec * NS_PER_S + (uint64_t) now.tv_nsec;
-}
-
-static uint64_t
-time_without_processor (void)
-{
-  return clock_ns (CLOCK_MONOTONIC) - clock_ns (CLOCK_THREAD_CPUTIME_ID);
-}
-
 /* Until then, or until somebody wants something of it. */
 static void
 wait_until (struct verifier *verifier, uint64_t until_ns)
@@ -238,7 +216,7 @@ run_verifier (void *opaque)
   bool contended = false;
 
   while (!atomic_load (&verifier->stopping)) {
-    const uint64_t before = time_without_processor ();
+    const uint64_t before = service_thread_waited_ns ();
     const uint64_t now_ns = clock_ns (CLOCK_MONOTONIC);
     const uint64_t wait_ns = verify_step (verifier, now_ns, contended);
 
@@ -246,7 +224,7 @@ run_verifier (void *opaque)
       return NULL;
     /* After a pause it is to be found out again. */
     contended = wait_ns == 0
-      && time_without_processor () - before > CONTENDED_NS;
+      && service_thread_waited_ns () - before > SERVICE_CONTENDED_NS;
     if (wait_ns > 0)
       wait_until (verifier, now_ns + wait_ns);
   }
