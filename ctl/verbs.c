@@ -166,26 +166,26 @@ run_plain (const struct options *options, struct client *client,
   return 0;
 }
 
+/* What a run that was watched came to; its values go. */
 static int
-run_compact (const struct options *options, struct client *client,
-             const char *command)
+end_run (const struct options *options, struct client *client,
+         enum run_end end, const char *verb, struct values *values,
+         void (*print) (const struct values *, FILE *))
 {
-  struct values values;
-
-  switch (compact_run (client, command, &values)) {
+  switch (end) {
   case RUN_REPORTED:
     if (options->json)
-      values_print_json (&values, stdout);
+      values_print_json (values, stdout);
     else
-      compact_print (&values, stdout);
-    values_free (&values);
+      print (values, stdout);
+    values_free (values);
     return 0;
   case RUN_LEFT:
-    say ("the compaction goes on without being watched:"
-         " \"zmemctl compact status\" tells how far it is");
+    say ("it goes on without being watched: \"zmemctl %s status\" tells how"
+         " far it is", verb);
     return EXIT_ERROR;
   case RUN_STRANGE:
-    return fail_strange (client, "is no report that", "compact");
+    return fail_strange (client, "is no report that", verb);
   case RUN_FAILED:
     break;
   }
@@ -194,32 +194,26 @@ run_compact (const struct options *options, struct client *client,
 }
 
 static int
+run_compact (const struct options *options, struct client *client,
+             const char *command)
+{
+  struct values values;
+  const enum run_end end = compact_run (client, command, &values);
+
+  return end_run (options, client, end, "compact", &values, compact_print);
+}
+
+static int
 run_verify (const struct options *options, struct client *client,
             const char *command)
 {
   struct values values;
-  int status;
+  const enum run_end end = verify_run (client, command, &values);
+  const bool damaged = end == RUN_REPORTED && verify_found_damage (&values);
+  const int status =
+    end_run (options, client, end, "verify", &values, verify_print);
 
-  switch (verify_run (client, command, &values)) {
-  case RUN_REPORTED:
-    if (options->json)
-      values_print_json (&values, stdout);
-    else
-      verify_print (&values, stdout);
-    status = verify_found_damage (&values) ? EXIT_DAMAGE : 0;
-    values_free (&values);
-    return status;
-  case RUN_LEFT:
-    say ("the verification goes on without being watched:"
-         " \"zmemctl verify status\" tells how far it is");
-    return EXIT_ERROR;
-  case RUN_STRANGE:
-    return fail_strange (client, "is no report that", "verify");
-  case RUN_FAILED:
-    break;
-  }
-  say ("%s", client->error);
-  return EXIT_ERROR;
+  return status == 0 && damaged ? EXIT_DAMAGE : status;
 }
 
 /* The picture as text, to be freed. */
