@@ -5,7 +5,7 @@
  * A plugin of nbdkit to measure against, not to use: what any RAM disk that
  * compresses with LZ4, or zstd, has to do, and nothing else.
  *
- *   nbdkit bench/.libs/nbdkit-bare-plugin.so size=512M [codec=lz4|zstd]
+ *   nbdkit bench/nbdkit-bare-plugin.so size=512M [codec=lz4|zstd]
  *          [level=1]           of lz4: the acceleration
  *
  * A write encodes its block straight into the slot that the block has in a

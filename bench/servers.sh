@@ -16,7 +16,7 @@
 #
 # From the environment, each with a default:
 #
-#   ZMEM_PLUGIN  [.libs/nbdkit-zmem-plugin.so in the folder above BENCH]
+#   ZMEM_PLUGIN  [nbdkit-zmem-plugin.so in the folder above BENCH]
 #   ZMEMCTL      [zmemctl in the folder above BENCH]
 #   BENCH        folder of the bench programs (make bench-programs)
 #                [where the script is]
@@ -33,7 +33,7 @@ DISK=512M
 : "${CORPUS:=/tmp/zmem-corpus.168}" "${LOAD_ARGS:=}"
 : "${BENCH:=$(dirname "$0")}"
 : "${ZMEMCTL:=$BENCH/../zmemctl}"
-: "${ZMEM_PLUGIN:=$BENCH/../.libs/nbdkit-zmem-plugin.so}"
+: "${ZMEM_PLUGIN:=$BENCH/../nbdkit-zmem-plugin.so}"
 
 dir=$(mktemp -d "${TMPDIR:-/tmp}/zmem-bench.XXXXXX")
 results=$dir/results            # name, what, value
@@ -124,7 +124,7 @@ start_kind () {
         bare|bare-zstd)
             local codec=${kind#bare}
             codec=${codec:--lz4}
-            start_nbdkit "$name" "$BENCH/.libs/nbdkit-bare-plugin.so" \
+            start_nbdkit "$name" "$BENCH/nbdkit-bare-plugin.so" \
                          "size=$DISK" "codec=${codec#-}" ;;
         zram) start_zram ;;
         zmem) start_zmem "$name" "$@" ;;

@@ -304,7 +304,7 @@ bytes_of_mix (enum mix mix)
     : (int) mix == SIZES_SMALL ? 3 * MIB
     : (int) mix == SIZES_ALL ? 24 * MIB : 16 * MIB;
 
-  return TEST_SANITIZED || test_quick () ? bytes / 3 : bytes;
+  return bytes / (TEST_SANITIZED || test_quick () ? 4 : 2);
 }
 
 void

@@ -10,7 +10,7 @@
 
 requires nbdkit perl gnuplot
 bench=$top_builddir/bench
-for program in codec-bare corpus nbd-load .libs/nbdkit-bare-plugin.so; do
+for program in codec-bare corpus nbd-load nbdkit-bare-plugin.so; do
   [ -e "$bench/$program" ] ||
     skip "no bench/$program: say 'make bench-programs'"
 done

@@ -20,7 +20,7 @@
 . "${srcdir:-.}/tests/functions.sh"
 client=$top_builddir/tests/nbd-faults
 starts=$top_builddir/tests/fault-starts
-preload=$top_builddir/tests/.libs/fault-preload.so
+preload=$top_builddir/tests/fault-preload.so
 [ -x "$client" ] || skip "this test needs libnbd's headers at build time"
 [ -e "$preload" ] || skip "there is no $preload: a static build"
 

@@ -156,7 +156,7 @@ size_of_disk (enum mix mix)
 {
   const uint64_t bytes = mix == MIX_RAW ? 24 * MIB : 40 * MIB;
 
-  return TEST_SANITIZED ? bytes / 4 : test_quick () ? bytes / 2 : bytes;
+  return TEST_SANITIZED ? bytes / 4 : bytes / 2;
 }
 
 static void
@@ -426,7 +426,7 @@ START_TEST (test_random_overwrites)
   open_mixed (mix);
   snprintf (situation, sizeof situation, "mix %d, overwritten", (int) mix);
   write_disk (mix, false);
-  for (uint64_t n = disk.nr_blocks * (test_quick () ? 1 : 5); n > 0; --n) {
+  for (uint64_t n = disk.nr_blocks * (test_quick () ? 1 : 4); n > 0; --n) {
     make_mixed_block (mix);
     write_block (rng_below (&rng, disk.nr_blocks));
   }

@@ -346,7 +346,7 @@ press_on (void *arg)
 {
   const uint64_t thread = (uint64_t) (uintptr_t) arg;
   const uint64_t part = SIZE / NR_THREADS / BLOCK_BYTES;
-  const unsigned nr = test_quick () || TEST_SANITIZED ? 1500 : 6000;
+  const unsigned nr = test_quick () || TEST_SANITIZED ? 500 : 4000;
   uint8_t *buf = malloc (32 * BLOCK_BYTES);
   struct rng mine;
 

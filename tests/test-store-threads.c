@@ -340,7 +340,7 @@ START_TEST (test_region_comes_and_goes)
   pthread_t threads[NR_SHARERS], asker;
 
   store = disk.store;
-  nr_ops = test_quick () || TEST_SANITIZED ? 3000 : 20000;
+  nr_ops = test_quick () || TEST_SANITIZED ? 3000 : 10000;
   atomic_store (&done, false);
   ck_assert_int_eq (pthread_create (&asker, NULL, ask_questions, NULL), 0);
   for (uintptr_t i = 0; i < NR_SHARERS; ++i)
@@ -378,7 +378,7 @@ flip_kinds (void *arg)
 
 START_TEST (test_statistics_of_a_full_disk)
 {
-  const unsigned nr_looks = test_quick () || TEST_SANITIZED ? 2000 : 200000;
+  const unsigned nr_looks = test_quick () || TEST_SANITIZED ? 2000 : 20000;
   struct disk disk = disk_open_bare (NR_FLIPPERS * 16 * BLOCK_BYTES,
                                      PAGES_NO_LIMIT, "lz4");
   pthread_t threads[NR_FLIPPERS];

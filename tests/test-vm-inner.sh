@@ -27,7 +27,7 @@ start () {
   local name=$1
   shift
   guest_start "$name" "$srcdir/tests/vm/inner.scenario" \
-              MEMORY=256 PRESSURE=232 SEED="$seed" WALK="$seconds" \
+              SEED="$seed" WALK="$seconds" \
               MLOCK=yes "$@"
 }
 
@@ -40,8 +40,9 @@ ends () {
   check "every page was right" grep -qa '^GOOD' "$tmp/$1.console"
 }
 
-start cgroup REST=72 FIRST=0
-start first REST=0 FIRST=8192 WALK=$((seconds / 2))
+start cgroup MEMORY=160 PRESSURE=136 REST=48 FIRST=0
+start first MEMORY=256 PRESSURE=232 REST=0 FIRST=8192 \
+      WALK=$((seconds / 2))
 ends cgroup
 ends first
 finish

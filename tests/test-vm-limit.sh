@@ -12,17 +12,17 @@
 guest_requires
 guest_program pressure
 
-start_tcp_server size=256M limit=24M
+start_tcp_server size=256M limit=16M
 guest_start limit "$srcdir/tests/vm/swap-limit.scenario" \
-            PORT="$port" MEMORY=96 SMALL=32 PRESSURE=192
+            PORT="$port" MEMORY=96 SMALL=24 PRESSURE=192
 guest_says limit 240 "the small one has filled"
 guest_says limit 240 "the large one began"
-has_refused () { [ "$(stat_value enospc_errors)" -ge 1000 ]; }
+has_refused () { [ "$(stat_value enospc_errors)" -ge 300 ]; }
 check "writes are refused" wait_for 240 has_refused
 guest_tell limit "are you there?"
 guest_says limit 240 "it answers"
 check "the limit was never passed" \
-      at_most "$(stat_value held_highest_bytes)" $((24 * M))
+      at_most "$(stat_value held_highest_bytes)" $((16 * M))
 guest_tell limit "enough"
 guest_ends limit 240
 check "no read failed its checksum" is_equal \

@@ -71,7 +71,7 @@ on_request () {
 start_half A
 start_half B
 empty=$(half_holds A)
-guest_start raid "$srcdir/tests/vm/raid.scenario" MEMORY=128 PRESSURE=100 \
+guest_start raid "$srcdir/tests/vm/raid.scenario" MEMORY=128 PRESSURE=48 \
             SEED=$seed PORT_A="${ports[A]}" PORT_B="${ports[B]}"
 
 on_request 240 "kill B" kill_half B

@@ -62,7 +62,7 @@ saw () {
 
 start_tcp_server size=256M
 guest_start restart "$srcdir/tests/vm/restart.scenario" \
-            MEMORY=128 PRESSURE=40 SEED=$seed PORT="$port" TIMEOUT=10
+            MEMORY=128 PRESSURE=40 SEED=$seed PORT="$port" TIMEOUT=6
 
 on_request 240 "freeze it, 1" freeze
 on_request 240 "kill it, 1" kill_it

@@ -479,7 +479,8 @@ wait "$compact_pid"
 check "compact: Ctrl-C ends the watching" is_equal $? 1
 screen=$(cat "$tmp/screen")
 check "compact: and says that the compaction goes on" \
-      matches "${screen##*"$line_begin"}" '^zmemctl: the compaction goes on'
+      matches "${screen##*"$line_begin"}" \
+      '^zmemctl: it goes on .*"zmemctl compact status" tells'
 end_fake
 
 fake "$running" "$running"
