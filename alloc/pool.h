@@ -35,13 +35,13 @@
 #include "pages.h"
 #include "size-class.h"
 
-typedef uint64_t zs_loc;        /* 39 bits: offset in the arena / 16 */
+typedef uint64_t zs_loc; /* 39 bits: offset in the arena / 16 */
 #define ZS_LOC_BITS 39
 #define ZS_LOC_SHIFT 4
 #define ARENA_MAX_BYTES ((uint64_t) 1 << (ZS_LOC_BITS + ZS_LOC_SHIFT))
 
-typedef uint32_t owner_t;       /* 31 bits of the user's, 1 bit of tag */
-#define OWNER_NONE UINT32_MAX   /* belongs to the pool's user, never moves */
+typedef uint32_t owner_t;     /* 31 bits of the user's, 1 bit of tag */
+#define OWNER_NONE UINT32_MAX /* belongs to the pool's user, never moves */
 
 struct pool;
 
@@ -94,8 +94,9 @@ extern uint64_t pool_purge_one_spare (struct pool *pool, unsigned keep);
 extern void pool_set_reserve (struct pool *pool, uint64_t bytes);
 /* Something was taken of it.  A hint; no lock needed. */
 extern bool pool_wants_refill (const struct pool *pool);
-/* Fill it up, as long as held stays below `ceiling_bytes`; -ENOSPC,
- * -ENOMEM: not all of it.  One thread at a time.
+/* Fill it up, as long as held stays below `ceiling_bytes`, which the
+ * bookkeeping of what comes may pass by some pages; -ENOSPC, -ENOMEM: not all
+ * of it.  One thread at a time.
  */
 extern int pool_refill (struct pool *pool, uint64_t ceiling_bytes);
 /* Purge a spare zspage, or else a primed one; the bytes given back. */
@@ -116,8 +117,8 @@ pool_borrow (const struct pool *pool, zs_loc loc)
 static inline bool
 pool_contains (const struct pool *pool, zs_loc loc, size_t bytes)
 {
-  return (loc << ZS_LOC_SHIFT) + bytes
-    <= *(const uint64_t *) ((char *const *) pool + 1);
+  return (loc << ZS_LOC_SHIFT) + bytes <=
+         *(const uint64_t *) ((char *const *) pool + 1);
 }
 
 /* How many bytes the object's slot has; it may be more than was asked. */
@@ -141,13 +142,13 @@ extern int pool_iterate (struct pool *pool, unsigned class_idx,
 struct pool_class_stats {
   uint32_t object_bytes;
   uint32_t objects_per_zspage;
-  uint64_t nr_inuse;            /* objects */
+  uint64_t nr_inuse; /* objects */
   uint64_t nr_zspages;
-  uint64_t resident_bytes;      /* of its zspages' pages */
-  uint64_t nr_frees;            /* ever */
-  uint64_t nr_isolated;         /* of nr_zspages: sources, in no group */
-  uint64_t ahead_bytes;         /* resident for what comes: the reserve */
-  uint64_t by_fullness[NR_FULLNESS_GROUPS];     /* zspages */
+  uint64_t resident_bytes; /* of its zspages' pages */
+  uint64_t nr_frees;       /* ever */
+  uint64_t nr_isolated;    /* of nr_zspages: sources, in no group */
+  uint64_t ahead_bytes;    /* resident for what comes: the reserve */
+  uint64_t by_fullness[NR_FULLNESS_GROUPS]; /* zspages */
 };
 
 extern unsigned pool_nr_classes (const struct pool *pool);
@@ -155,10 +156,10 @@ extern void pool_class_stats (struct pool *pool, unsigned class_idx,
                               struct pool_class_stats *ret);
 
 struct pool_stats {
-  uint64_t arena_bytes;         /* resident in the arena */
-  uint64_t spare_bytes;         /* of these, in spare zspages */
-  uint64_t primed_bytes;        /* of these, in primed ones */
-  uint64_t bookkeeping_bytes;   /* resident side tables and descriptors */
+  uint64_t arena_bytes;       /* resident in the arena */
+  uint64_t spare_bytes;       /* of these, in spare zspages */
+  uint64_t primed_bytes;      /* of these, in primed ones */
+  uint64_t bookkeeping_bytes; /* resident side tables and descriptors */
   uint64_t nr_zspages;
   uint64_t nr_zspages_released; /* ever */
 };

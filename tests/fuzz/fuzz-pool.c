@@ -4,12 +4,13 @@
  *
  * The allocator, by a stream of operations: what writers, trims and the
  * compactor ask of it, in every order, the pages failing where the stream
- * says, and a limit.  One thread: the threads' tests are others.
+ * says, and a limit; with a reserve, where it begins with a G and its size.
+ * One thread: the threads' tests are others.
  *
  * The oracle: after each operation the pool's validator, the number of
  * objects of each class and `held` against the limit; and each object, when
  * it is moved, freed, or at the end, has its owner and the content that it
- * was given.  In the end all is freed and nothing is held.
+ * was given.  In the end all is freed and nothing is held but the reserve.
  */
 
 #include <config.h>
@@ -29,6 +30,8 @@
 #define ARENA_ZSPAGES 24
 #define MAX_OBJECTS 2048
 #define MAX_OPERATIONS 400
+#define RESERVE_UNIT (8 * KIB)
+#define BOOKKEEPING_BYTES (64 * PAGE_BYTES) /* for the reserve */
 
 struct object {
   zs_loc loc;
@@ -50,6 +53,7 @@ static struct pool_source source;
 static struct pool_move moves[POOL_MOVES_MAX];
 static unsigned nr_moves;
 static bool has_source;
+static bool has_reserve;
 
 /*--- Objects and their content. ---*/
 
@@ -93,10 +97,10 @@ alloc_one (size_t bytes, bool movable)
   r = pool_alloc (pool, bytes, object->owner, &object->loc);
   if (r < 0) {
     pool_stats (pool, &stats);
-    FUZZ_CHECK (
-      (r == -ENOMEM && probe_nr_failed () > failed_before) ||
-        (r == -ENOSPC && (limited || stats.nr_zspages == ARENA_ZSPAGES)),
-      "%d with %" PRIu64 " zspages in use", r, stats.nr_zspages);
+    FUZZ_CHECK ((r == -ENOMEM && probe_nr_failed () > failed_before) ||
+                  (r == -ENOSPC &&
+                   (limited || stats.nr_zspages == ARENA_ZSPAGES)),
+                "%d with %" PRIu64 " zspages in use", r, stats.nr_zspages);
     return;
   }
   FUZZ_CHECK (pool_slot_bytes (pool, object->loc) >= bytes, "%zu", bytes);
@@ -209,6 +213,27 @@ isolate (struct input *input, bool emptiest)
                                                &max_looks, &source);
 }
 
+/*--- What the worker does. ---*/
+
+static void
+refill (uint64_t ceiling_bytes)
+{
+  const uint64_t failed_before = probe_nr_failed ();
+  const uint64_t held = pages_held (&pages);
+  int r;
+
+  if (!has_reserve)
+    return;
+  r = pool_refill (pool, ceiling_bytes);
+  FUZZ_CHECK (r == 0 || r == -ENOSPC ||
+                (r == -ENOMEM && probe_nr_failed () > failed_before),
+              "%d", r);
+  FUZZ_CHECK (pages_held (&pages) == held ||
+                pages_held (&pages) <= ceiling_bytes + BOOKKEEPING_BYTES ||
+                ceiling_bytes == UINT64_MAX,
+              "%" PRIu64 " held", pages_held (&pages));
+}
+
 /*--- The stream. ---*/
 
 static void
@@ -223,7 +248,7 @@ operate (struct input *input)
 {
   unsigned n;
 
-  switch (take_letter (input, "aAoffFspiIrmmeewqvnNlLC")) {
+  switch (take_letter (input, "aAoffFspiIrmmeewqgGnNlLC")) {
   case 'a':
     alloc_one (1 + take_below (input, OBJECT_MAX), true);
     break;
@@ -273,6 +298,12 @@ operate (struct input *input)
     break;
   case 'q':
     finish_source (1 + take_byte (input) % 16);
+    break;
+  case 'g':
+    refill (pages_held (&pages) + take_byte (input) * PAGE_BYTES);
+    break;
+  case 'G':
+    refill (UINT64_MAX);
     break;
   case 'n':
     probe_fail_nth (PROBE_POPULATE, take_byte (input) % 4);
@@ -333,8 +364,9 @@ end_all (void)
   pool_purge_spare (pool, 0);
   check_all ();
   pool_stats (pool, &stats);
-  FUZZ_CHECK (stats.arena_bytes == 0 && stats.nr_zspages == 0 &&
-                stats.spare_bytes == 0,
+  FUZZ_CHECK (stats.arena_bytes == stats.primed_bytes &&
+                stats.nr_zspages == 0 && stats.spare_bytes == 0 &&
+                (has_reserve || stats.primed_bytes == 0),
               "%" PRIu64 " bytes", stats.arena_bytes);
   pool_destroy (pool);
   FUZZ_CHECK (pages_held (&pages) == 0 && probe_nr_ranges () == 0,
@@ -351,8 +383,14 @@ LLVMFuzzerTestOneInput (const uint8_t *data, size_t bytes)
   memset (nr_of_class, 0, sizeof nr_of_class);
   probe_reset ();
   pages_init (&pages, &probe_ops, PAGES_NO_LIMIT);
-  if (pool_create (&pages, ARENA_ZSPAGES * ZSPAGE_BYTES, &pool) < 0 ||
-      pool_activate (pool) < 0)
+  if (pool_create (&pages, ARENA_ZSPAGES * ZSPAGE_BYTES, &pool) < 0)
+    abort ();
+  has_reserve = bytes > 1 && data[0] == 'G';
+  if (has_reserve) {
+    take_byte (&input);
+    pool_set_reserve (pool, (1 + take_byte (&input)) * RESERVE_UNIT);
+  }
+  if (pool_activate (pool) < 0)
     abort ();
   for (unsigned i = 0; i < MAX_OPERATIONS && input.left > 0; ++i) {
     operate (&input);
