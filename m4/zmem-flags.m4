@@ -66,6 +66,17 @@ AC_DEFUN([ZMEM_FUZZING],
    AC_SUBST([FUZZER_LDFLAGS])
    AC_SUBST([FUZZ_PRELOAD])])
 
+# ZMEM_COVERAGE: every object counts, exactly where threads do, too, and
+# without the optimisation that makes one branch of several.
+AC_DEFUN([ZMEM_COVERAGE],
+  [CFLAGS="$CFLAGS -O0 --coverage -fprofile-update=atomic"
+   LDFLAGS="$LDFLAGS --coverage"
+   AC_MSG_CHECKING([whether $CC counts what is executed])
+   AC_LINK_IFELSE([AC_LANG_PROGRAM([], [])],
+     [AC_MSG_RESULT([yes])],
+     [AC_MSG_RESULT([no])
+      AC_MSG_ERROR([--enable-coverage needs gcc, or a compiler that takes --coverage and -fprofile-update=atomic])])])
+
 # ZMEM_HARDENING: sets HARDENING_CPPFLAGS, HARDENING_CFLAGS and
 # HARDENING_LDFLAGS.  _FORTIFY_SOURCE needs optimisation, and hides calls
 # from a sanitizer.
