@@ -49,7 +49,7 @@ apt-get -q download "$package" >log 2>&1 ||
 dpkg-deb -x ./*.deb root
 version=$(ls root/lib/modules)
 depmod -b root "$version"
-rm -rf "$dir/lib"
+rm -rf "${dir:?}/lib"
 mv root/lib "$dir/lib"
 # Last: its being there says that all is.
 mv root/boot/vmlinuz-"$version" "$dir/vmlinuz"

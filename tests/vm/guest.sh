@@ -90,6 +90,8 @@ start_tcp_server () {
     port=$((20000 + RANDOM % 12000))
     if launch "$name" -i 127.0.0.1 -p $port "$ZMEM_PLUGIN" \
               "control=$tmp/$name.ctl" "$@"; then
+      # For the clients of whoever called this.
+      # shellcheck disable=SC2034
       uri=nbd://127.0.0.1:$port
       return
     fi

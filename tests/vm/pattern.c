@@ -100,8 +100,8 @@ write_blocks (size_t number, size_t nr)
   const ssize_t bytes = (ssize_t) (nr * BLOCK_BYTES);
 
   errno = 0;
-  if (pwrite (fd, buffer, (size_t) bytes, (off_t) number * BLOCK_BYTES)
-      == bytes)
+  if (pwrite (fd, buffer, (size_t) bytes, (off_t) number * BLOCK_BYTES) ==
+      bytes)
     return 0;
   errors += nr;
   complain ("write", number);
@@ -114,8 +114,7 @@ read_blocks (size_t number, size_t nr)
   const ssize_t bytes = (ssize_t) (nr * BLOCK_BYTES);
 
   errno = 0;
-  if (pread (fd, buffer, (size_t) bytes, (off_t) number * BLOCK_BYTES)
-      == bytes)
+  if (pread (fd, buffer, (size_t) bytes, (off_t) number * BLOCK_BYTES) == bytes)
     return 0;
   errors += nr;
   complain ("read", number);

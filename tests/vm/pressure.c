@@ -7,9 +7,9 @@
  *   pressure MIB [SEED] [SECONDS]
  *
  * Fills MIB with pages of four kinds (one word all over; a few different
- * words; text; random bytes), then for SECONDS [0: once over all] verifies
- * pages at random, each byte, and rewrites each that it has verified with the
- * page's next version.  At the end all pages are verified once more.
+ * words; text; random bytes), then for SECONDS [0: a sixteenth of them]
+ * verifies pages at random, each byte, and rewrites each that it has verified
+ * with the page's next version.  At the end all pages are verified.
  * Prints "filled", then "GOOD", or the first page that was wrong and exits
  * with 1.  What a page holds follows from its number, version and the seed.
  */
@@ -43,8 +43,8 @@ static void
 make_text (char *page, uint64_t *state)
 {
   static const char *const words[] = {
-    "the ", "disk ", "of ", "memory ", "is ", "compressed ", "and ",
-    "a ", "page ", "comes ", "back ", "as ", "it ", "went.\n", "swap ", "0x"
+    "the ",  "disk ",  "of ",   "memory ", "is ", "compressed ", "and ",  "a ",
+    "page ", "comes ", "back ", "as ",     "it ", "went.\n",     "swap ", "0x",
   };
   size_t used = 0;
 
@@ -123,7 +123,7 @@ main (int argc, char *argv[])
     rewrite_page (i);
   puts ("filled");
   do {
-    for (size_t i = 0; i < nr_pages / 4; ++i, ++nr_walked) {
+    for (size_t i = 0; i < nr_pages / 16; ++i, ++nr_walked) {
       const size_t number = next_random (&state) % nr_pages;
 
       verify_page (number);
