@@ -43,8 +43,8 @@ pop_spare_locked (struct pool *pool)
   if (idx != ZSPAGE_NONE) {
     pool->nr_spare--;
     atomic_fetch_sub (&pool->spare_bytes,
-                      zspage_nr_resident (pool_zspage (pool, idx))
-                      * PAGE_BYTES);
+                      zspage_nr_resident (pool_zspage (pool, idx)) *
+                        PAGE_BYTES);
   }
   return idx;
 }
@@ -57,8 +57,8 @@ pop_primed_locked (struct pool *pool)
   if (idx != ZSPAGE_NONE) {
     pool->nr_primed--;
     atomic_fetch_sub (&pool->primed_bytes,
-                      zspage_nr_resident (pool_zspage (pool, idx))
-                      * PAGE_BYTES);
+                      zspage_nr_resident (pool_zspage (pool, idx)) *
+                        PAGE_BYTES);
     atomic_store_explicit (&pool->wants_refill, true, memory_order_relaxed);
   }
   return idx;
@@ -73,8 +73,8 @@ take_blank_locked (struct pool *pool, zspage_idx *ret)
     return 0;
   if (pool->nr_bumped == pool->nr_zspages)
     return -ENOSPC;
-  const int r = grown_array_touch (pool->pages, &pool->zspages,
-                                   pool->nr_bumped);
+  const int r =
+    grown_array_touch (pool->pages, &pool->zspages, pool->nr_bumped);
   if (r < 0)
     return r;
   *ret = pool->nr_bumped++;
@@ -126,8 +126,7 @@ pool_put_primed_zspage (struct pool *pool, zspage_idx idx)
   push_locked (pool, &pool->primed_head, idx);
   pool->nr_primed++;
   atomic_fetch_add (&pool->primed_bytes,
-                    zspage_nr_resident (pool_zspage (pool, idx))
-                    * PAGE_BYTES);
+                    zspage_nr_resident (pool_zspage (pool, idx)) * PAGE_BYTES);
 }
 
 zspage_idx
@@ -245,10 +244,10 @@ pool_retire_zspage (struct pool *pool, zspage_idx idx, bool keep_pages)
    * one too few.
    */
   if (keep_pages &&
-      atomic_load_explicit (&pool->spare_bytes, memory_order_relaxed)
-      < (uint64_t) atomic_load_explicit (&pool->max_spare,
-                                         memory_order_relaxed)
-      * ZSPAGE_BYTES) {
+      atomic_load_explicit (&pool->spare_bytes, memory_order_relaxed) <
+        (uint64_t) atomic_load_explicit (&pool->max_spare,
+                                         memory_order_relaxed) *
+          ZSPAGE_BYTES) {
     pool_put_free_zspage (pool, idx);
     return 0;
   }

@@ -67,8 +67,7 @@ fullness_rotate (struct fullness_lists *lists, struct zspage *zspages,
 
 void
 fullness_set_holed (struct fullness_lists *lists, struct zspage *zspages,
-                    zspage_idx idx, const struct size_class *class,
-                    bool holed)
+                    zspage_idx idx, const struct size_class *class, bool holed)
 {
   fullness_remove (lists, zspages, idx);
   zspages[idx].holed = holed;

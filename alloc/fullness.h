@@ -29,7 +29,7 @@
 struct fullness_lists {
   zspage_idx head[NR_FULLNESS_LISTS];
   uint32_t length[NR_FULLNESS_LISTS];
-  uint32_t nr_zspages[NR_FULLNESS_GROUPS];      /* by group, holed or not */
+  uint32_t nr_zspages[NR_FULLNESS_GROUPS]; /* by group, holed or not */
 };
 
 static inline unsigned
@@ -69,13 +69,13 @@ extern void fullness_update (struct fullness_lists *lists,
                              const struct size_class *class);
 /* The zspage after `idx` in its list; ZSPAGE_NONE: it is the last. */
 static inline zspage_idx
-fullness_next (const struct fullness_lists *lists,
-               const struct zspage *zspages, zspage_idx idx)
+fullness_next (const struct fullness_lists *lists, const struct zspage *zspages,
+               zspage_idx idx)
 {
   const zspage_idx next = zspages[idx].next;
 
   return next == lists->head[fullness_list (&zspages[idx])] ? ZSPAGE_NONE
-    : next;
+                                                            : next;
 }
 
 /* The fullest zspage that has room, or ZSPAGE_NONE. */

@@ -14,14 +14,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static _Thread_local unsigned ranks_held;       /* bit r: rank r is held */
+static _Thread_local unsigned ranks_held; /* bit r: rank r is held */
 
 void
 lock_rank_enter (enum lock_rank rank)
 {
   if (ranks_held >> rank != 0) {
-    fprintf (stderr, "zmem: lock order violated: rank %d taken while the "
-             "ranks in mask %#x are held\n", (int) rank, ranks_held);
+    fprintf (stderr,
+             "zmem: lock order violated: rank %d taken while the "
+             "ranks in mask %#x are held\n",
+             (int) rank, ranks_held);
     abort ();
   }
   ranks_held |= 1U << rank;

@@ -17,13 +17,13 @@
 #include <stdbool.h>
 
 enum lock_rank {
-  LOCK_SETTINGS,                /* one change of codec or limit at a time */
-  LOCK_CONTEXT,                 /* a borrowed codec context counts as held */
-  LOCK_COMPACT,                 /* the compactor's run, a slice at a time */
-  LOCK_GROUP,                   /* block group, striped */
-  LOCK_BOUNCE,                  /* the bounce slot of writes at the limit */
-  LOCK_CLASS,                   /* size class */
-  LOCK_LEAF,                    /* free zspages, runs of side tables */
+  LOCK_SETTINGS, /* one change of codec or limit at a time */
+  LOCK_CONTEXT,  /* a borrowed codec context counts as held */
+  LOCK_COMPACT,  /* the compactor's run, a slice at a time */
+  LOCK_GROUP,    /* block group, striped */
+  LOCK_BOUNCE,   /* the bounce slot of writes at the limit */
+  LOCK_CLASS,    /* size class */
+  LOCK_LEAF,     /* free zspages, runs of side tables */
   NR_LOCK_RANKS
 };
 
@@ -103,8 +103,11 @@ lock_release (struct lock *lock)
  * assertion, since nobody holds two of one rank.
  */
 #ifdef ZMEM_DEBUG_CHECKS
-#define ASSERT_LOCKED(lock) \
-  do { if (!lock_rank_held ((lock)->rank)) __builtin_trap (); } while (0)
+#define ASSERT_LOCKED(lock)                                                    \
+  do {                                                                         \
+    if (!lock_rank_held ((lock)->rank))                                        \
+      __builtin_trap ();                                                       \
+  } while (0)
 #else
 #define ASSERT_LOCKED(lock) ((void) (lock))
 #endif
@@ -115,11 +118,11 @@ lock_scope_end (struct lock **lock)
 {
   lock_release (*lock);
 }
-#define LOCK_SCOPE_NAME2(line) lock_scope_ ## line
+#define LOCK_SCOPE_NAME2(line) lock_scope_##line
 #define LOCK_SCOPE_NAME(line) LOCK_SCOPE_NAME2 (line)
-#define LOCK_FOR_SCOPE(l)                                               \
-  __attribute__ ((cleanup (lock_scope_end)))                            \
-  struct lock *LOCK_SCOPE_NAME (__LINE__) = (l);                        \
+#define LOCK_FOR_SCOPE(l)                                                      \
+  __attribute__ ((cleanup (lock_scope_end))) struct lock *LOCK_SCOPE_NAME (    \
+    __LINE__) = (l);                                                           \
   lock_acquire (LOCK_SCOPE_NAME (__LINE__))
 
 #endif /* ZMEM_LOCK_H */

@@ -21,10 +21,10 @@
 
 #include "pages.h"
 
-#ifndef MADV_POPULATE_WRITE     /* Linux 5.14 */
+#ifndef MADV_POPULATE_WRITE /* Linux 5.14 */
 #define MADV_POPULATE_WRITE 23
 #endif
-#ifndef MADV_DONTNEED_LOCKED    /* Linux 5.18 */
+#ifndef MADV_DONTNEED_LOCKED /* Linux 5.18 */
 #define MADV_DONTNEED_LOCKED 24
 #endif
 
@@ -93,8 +93,7 @@ anonymous_purge (struct pages *pages, void *addr, size_t bytes)
 {
   (void) pages;
   if (madvise (addr, bytes, MADV_DONTNEED) == 0 ||
-      (errno == EINVAL &&
-       madvise (addr, bytes, MADV_DONTNEED_LOCKED) == 0))
+      (errno == EINVAL && madvise (addr, bytes, MADV_DONTNEED_LOCKED) == 0))
     return 0;
   return -errno;
 }
@@ -104,7 +103,7 @@ anonymous_release (struct pages *pages, void *addr, size_t bytes)
 {
   (void) pages;
   if (munmap (addr, bytes) == -1)
-    abort ();                   /* only a wrong address can do that */
+    abort (); /* only a wrong address can do that */
 }
 
 const struct pages_ops pages_anonymous = {
@@ -150,11 +149,10 @@ pages_charge (struct pages *pages, uint64_t bytes)
     const uint64_t limit = atomic_load (&pages->limit);
 
     held = word & HELD_BYTES_MASK;
-    if (held > limit || bytes > limit - held ||
-        bytes > HELD_BYTES_MASK - held)
+    if (held > limit || bytes > limit - held || bytes > HELD_BYTES_MASK - held)
       return -ENOSPC;
-  } while (!atomic_compare_exchange_weak (&pages->held_word, &word,
-                                          word + bytes));
+  } while (
+    !atomic_compare_exchange_weak (&pages->held_word, &word, word + bytes));
   raise_highest (pages, held + bytes);
   return 0;
 }
@@ -246,13 +244,11 @@ grown_array_reserve (struct pages *pages, struct grown_array *array,
 int
 grown_array_activate (struct pages *pages, struct grown_array *array)
 {
-  return pages_activate (pages, array->base,
-                         array->elem_bytes * array->nr_max);
+  return pages_activate (pages, array->base, array->elem_bytes * array->nr_max);
 }
 
 int
-grown_array_touch (struct pages *pages, struct grown_array *array,
-                   size_t index)
+grown_array_touch (struct pages *pages, struct grown_array *array, size_t index)
 {
   const size_t end = pages_round_up ((index + 1) * array->elem_bytes);
   int r;

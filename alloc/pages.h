@@ -59,9 +59,9 @@ extern const struct pages_ops pages_anonymous;
 
 struct pages {
   const struct pages_ops *ops;
-  _Atomic uint64_t held_word;   /* bytes, and the generation of the limit */
-  _Atomic uint64_t highest;     /* the most that held ever was, bytes */
-  _Atomic uint64_t limit;       /* bytes, or PAGES_NO_LIMIT */
+  _Atomic uint64_t held_word; /* bytes, and the generation of the limit */
+  _Atomic uint64_t highest;   /* the most that held ever was, bytes */
+  _Atomic uint64_t limit;     /* bytes, or PAGES_NO_LIMIT */
   _Atomic uint64_t nr_populates;
   _Atomic uint64_t nr_purges;
 };
@@ -76,8 +76,8 @@ extern void pages_init (struct pages *pages, const struct pages_ops *ops,
 static inline uint64_t
 pages_held (struct pages *pages)
 {
-  return atomic_load_explicit (&pages->held_word, memory_order_relaxed)
-    & HELD_BYTES_MASK;
+  return atomic_load_explicit (&pages->held_word, memory_order_relaxed) &
+         HELD_BYTES_MASK;
 }
 
 static inline size_t
@@ -126,7 +126,7 @@ struct grown_array {
   void *base;
   size_t elem_bytes;
   size_t nr_max;
-  size_t touched_bytes;         /* page-aligned */
+  size_t touched_bytes; /* page-aligned */
 };
 
 extern int grown_array_reserve (struct pages *pages, struct grown_array *array,

@@ -38,8 +38,7 @@ check_zspage (struct checker *checker, zspage_idx idx, unsigned class_idx,
               unsigned list)
 {
   const struct zspage *zspage = pool_zspage (checker->pool, idx);
-  const struct size_class *class =
-    &checker->pool->table->classes[class_idx];
+  const struct size_class *class = &checker->pool->table->classes[class_idx];
   unsigned nr_inuse = 0;
 
   if (zspage->class_idx != class_idx || fullness_list (zspage) != list ||
@@ -59,15 +58,15 @@ check_zspage (struct checker *checker, zspage_idx idx, unsigned class_idx,
                    idx, slot);
   }
   if (nr_inuse != zspage->nr_inuse || nr_inuse == 0)
-    return fail (checker, "zspage %u: %u slots in use, it says %u",
-                 idx, nr_inuse, zspage->nr_inuse);
+    return fail (checker, "zspage %u: %u slots in use, it says %u", idx,
+                 nr_inuse, zspage->nr_inuse);
   if (fullness_group (nr_inuse, class->nr_objects) != zspage->group)
-    return fail (checker, "zspage %u: %u in use of %u is not group %u",
-                 idx, nr_inuse, class->nr_objects, zspage->group);
+    return fail (checker, "zspage %u: %u in use of %u is not group %u", idx,
+                 nr_inuse, class->nr_objects, zspage->group);
   for (unsigned word = 0; word < zspage->first_free_word; word++)
     if (zspage->inuse_bits[word] != UINT64_MAX)
-      return fail (checker, "zspage %u: free slot below word %u",
-                   idx, zspage->first_free_word);
+      return fail (checker, "zspage %u: free slot below word %u", idx,
+                   zspage->first_free_word);
   return 0;
 }
 
@@ -81,12 +80,13 @@ check_class (struct checker *checker, unsigned class_idx)
   for (unsigned l = 0; l < NR_FULLNESS_LISTS; l++) {
     uint32_t nr = 0;
     const zspage_idx head = state->lists.head[l];
-    zspage_idx prev = head == ZSPAGE_NONE ? ZSPAGE_NONE
-      : pool_zspage (checker->pool, head)->prev;
+    zspage_idx prev = head == ZSPAGE_NONE
+                        ? ZSPAGE_NONE
+                        : pool_zspage (checker->pool, head)->prev;
 
     for (zspage_idx idx = head; idx != ZSPAGE_NONE;
-         idx = fullness_next (&state->lists, checker->pool->zspages.base,
-                              idx)) {
+         idx =
+           fullness_next (&state->lists, checker->pool->zspages.base, idx)) {
       const struct zspage *zspage = pool_zspage (checker->pool, idx);
       const int r = check_zspage (checker, idx, class_idx, l);
 
@@ -114,8 +114,10 @@ check_class (struct checker *checker, unsigned class_idx)
       return fail (checker, "class %u group %u: %u zspages, it says %u",
                    class_idx, g, nr_by_group[g], state->lists.nr_zspages[g]);
   if (nr_inuse != state->nr_inuse || nr_resident != state->nr_resident_pages)
-    return fail (checker, "class %u: %lu objects in %lu pages, it says %lu "
-                 "in %lu", class_idx, (unsigned long) nr_inuse,
+    return fail (checker,
+                 "class %u: %lu objects in %lu pages, it says %lu "
+                 "in %lu",
+                 class_idx, (unsigned long) nr_inuse,
                  (unsigned long) nr_resident, (unsigned long) state->nr_inuse,
                  (unsigned long) state->nr_resident_pages);
   if (nr_resident_free != state->nr_resident_free)
@@ -148,7 +150,9 @@ int
 pool_check (struct pool *pool, char *error, size_t error_bytes)
 {
   struct checker checker = {
-    .pool = pool, .error = error, .error_bytes = error_bytes
+    .pool = pool,
+    .error = error,
+    .error_bytes = error_bytes,
   };
   uint64_t nr_free = 0, nr_spare, spare_pages, nr_primed, primed_pages;
 
@@ -168,23 +172,27 @@ pool_check (struct pool *pool, char *error, size_t error_bytes)
   nr_primed = count_list (pool, pool->primed_head, &primed_pages);
   if (nr_spare != pool->nr_spare ||
       spare_pages * PAGE_BYTES != atomic_load (&pool->spare_bytes))
-    return fail (&checker, "%lu spare zspages of %lu pages, it says %u of "
-                 "%lu bytes", (unsigned long) nr_spare,
-                 (unsigned long) spare_pages, pool->nr_spare,
+    return fail (&checker,
+                 "%lu spare zspages of %lu pages, it says %u of "
+                 "%lu bytes",
+                 (unsigned long) nr_spare, (unsigned long) spare_pages,
+                 pool->nr_spare,
                  (unsigned long) atomic_load (&pool->spare_bytes));
   if (nr_primed != pool->nr_primed ||
       primed_pages * PAGE_BYTES != atomic_load (&pool->primed_bytes))
-    return fail (&checker, "%lu primed zspages of %lu pages, it says %u of "
-                 "%lu bytes", (unsigned long) nr_primed,
-                 (unsigned long) primed_pages, pool->nr_primed,
+    return fail (&checker,
+                 "%lu primed zspages of %lu pages, it says %u of "
+                 "%lu bytes",
+                 (unsigned long) nr_primed, (unsigned long) primed_pages,
+                 pool->nr_primed,
                  (unsigned long) atomic_load (&pool->primed_bytes));
   checker.nr_resident_pages += spare_pages + primed_pages;
   nr_free += nr_spare + nr_primed;
   if (checker.nr_zspages + nr_free != pool->nr_bumped ||
       checker.nr_zspages != atomic_load (&pool->nr_inuse_zspages))
     return fail (&checker, "%lu zspages in lists and %lu free, of %u used",
-                 (unsigned long) checker.nr_zspages,
-                 (unsigned long) nr_free, pool->nr_bumped);
+                 (unsigned long) checker.nr_zspages, (unsigned long) nr_free,
+                 pool->nr_bumped);
   if (checker.nr_resident_pages * PAGE_BYTES !=
       atomic_load (&pool->resident_bytes))
     return fail (&checker, "%lu resident pages, resident_bytes says %lu",

@@ -60,8 +60,9 @@ highest_movable (const struct zspage *zspage, const struct size_class *class,
 /* Where to look for it: in the lists of all groups but the full ones, and at
  * last among the holed ones, of which there is little to be had.
  */
-static const uint8_t source_lists[] = { 0, 1, 2, 3, 4, 5, 6, 7,
-  FULLNESS_HOLED };
+static const uint8_t source_lists[] = {
+  0, 1, 2, 3, 4, 5, 6, 7, FULLNESS_HOLED
+};
 #define NR_SOURCE_LISTS (sizeof source_lists / sizeof source_lists[0])
 static_assert (NR_SOURCE_LISTS == FULLNESS_FULL + 1, "all but the full ones");
 
@@ -82,8 +83,8 @@ find_emptiest_locked (struct pool *pool, unsigned class_idx)
       if ((emptiest == ZSPAGE_NONE ||
            zspages[idx].nr_inuse < zspages[emptiest].nr_inuse) &&
           !zspages[idx].growing &&
-          highest_movable (&zspages[idx], class, class->nr_objects)
-          != SLOT_NONE)
+          highest_movable (&zspages[idx], class, class->nr_objects) !=
+            SLOT_NONE)
         emptiest = idx;
   }
   return emptiest;
@@ -94,8 +95,8 @@ static bool
 is_packed (const struct pool_source *source, const struct size_class *class,
            unsigned slot)
 {
-  return (size_t) (slot + 1) * class->object_bytes
-    <= source->pack_end_page * PAGE_BYTES;
+  return (size_t) (slot + 1) * class->object_bytes <=
+         source->pack_end_page * PAGE_BYTES;
 }
 
 /* Go through the moves of a pack, as pool_moves_begin would offer them. */
@@ -111,8 +112,7 @@ plan_pack (struct zspage *zspage, const struct size_class *class,
   for (unsigned i = 0; i < ret->nr_slots_elsewhere && top != SLOT_NONE; i++)
     top = highest_movable (zspage, class, top);
   while (top != SLOT_NONE && !is_packed (ret, class, top)) {
-    const unsigned to =
-      zspage_lowest_resident_free (zspage, class, next, top);
+    const unsigned to = zspage_lowest_resident_free (zspage, class, next, top);
 
     if (to == SLOT_NONE)
       break;
@@ -124,9 +124,8 @@ plan_pack (struct zspage *zspage, const struct size_class *class,
   if (top == SLOT_NONE || top < highest_to)
     top = highest_to;
   ret->nr_to_pack = nr_moves;
-  ret->nr_packed_pages =
-    __builtin_popcountll (zspage->resident
-                          & page_bits (0, packed_pages (class, top + 1)));
+  ret->nr_packed_pages = __builtin_popcountll (
+    zspage->resident & page_bits (0, packed_pages (class, top + 1)));
 }
 
 /* Take it out of its list, and tell what is worth knowing of it. */
@@ -142,7 +141,7 @@ isolate_locked (struct pool *pool, unsigned class_idx, zspage_idx idx,
   fullness_remove (&state->lists, pool->zspages.base, idx);
   state->nr_resident_free -= zspage_nr_resident_free (zspage, class);
   zspage->isolated = true;
-  zspage->holed = false;        /* that is to be found out again */
+  zspage->holed = false; /* that is to be found out again */
   state->nr_isolated++;
 
   ret->zspage = idx;
@@ -151,11 +150,10 @@ isolate_locked (struct pool *pool, unsigned class_idx, zspage_idx idx,
   ret->cut_short = false;
   ret->nr_inuse = zspage->nr_inuse;
   ret->nr_resident_pages = zspage_nr_resident (zspage);
-  ret->nr_free_pages =
-    __builtin_popcountll (zspage_free_pages (zspage, class));
+  ret->nr_free_pages = __builtin_popcountll (zspage_free_pages (zspage, class));
   ret->room_elsewhere = state->nr_resident_free >= zspage->nr_inuse;
-  ret->nr_slots_elsewhere = ret->room_elsewhere ? zspage->nr_inuse
-    : (unsigned) state->nr_resident_free;
+  ret->nr_slots_elsewhere =
+    ret->room_elsewhere ? zspage->nr_inuse : (unsigned) state->nr_resident_free;
   if (!ret->room_elsewhere)
     plan_pack (zspage, class, ret);
 }
@@ -198,11 +196,12 @@ static bool
 would_be_packed (const struct zspage *zspage, const struct size_class *class,
                  uint64_t page_mask)
 {
-  const size_t kept = (zspage_nr_resident (zspage)
-                       - __builtin_popcountll (page_mask)) * PAGE_BYTES;
+  const size_t kept =
+    (zspage_nr_resident (zspage) - __builtin_popcountll (page_mask)) *
+    PAGE_BYTES;
 
-  return kept - (size_t) zspage->nr_inuse * class->object_bytes
-    <= POOL_IN_PLACE_SLACK;
+  return kept - (size_t) zspage->nr_inuse * class->object_bytes <=
+         POOL_IN_PLACE_SLACK;
 }
 
 bool
@@ -214,8 +213,8 @@ pool_isolate_with_free_run (struct pool *pool, unsigned class_idx,
   const struct size_class *class = &pool->table->classes[class_idx];
 
   LOCK_FOR_SCOPE (&state->lock);
-  for (unsigned left = state->lists.length[group];
-       left > 0 && *max_looks > 0; left--) {
+  for (unsigned left = state->lists.length[group]; left > 0 && *max_looks > 0;
+       left--) {
     const zspage_idx idx = state->lists.head[group];
     const struct zspage *zspage = pool_zspage (pool, idx);
     const uint64_t runs =
@@ -234,9 +233,9 @@ pool_isolate_with_free_run (struct pool *pool, unsigned class_idx,
 
 /* Where targets come from, during one batch. */
 struct target {
-  zspage_idx idx;               /* ZSPAGE_NONE: none yet */
+  zspage_idx idx; /* ZSPAGE_NONE: none yet */
   unsigned slot;
-  unsigned max_looks;           /* in search of one */
+  unsigned max_looks; /* in search of one */
 };
 
 /* Put the zspage that targets came from into the list that it belongs to. */
@@ -259,16 +258,15 @@ next_target_locked (struct pool *pool, unsigned class_idx,
   const struct size_class *class = &pool->table->classes[class_idx];
 
   if (target->idx != ZSPAGE_NONE) {
-    target->slot =
-      zspage_lowest_resident_free (pool_zspage (pool, target->idx), class,
-                                   0, class->nr_objects);
+    target->slot = zspage_lowest_resident_free (pool_zspage (pool, target->idx),
+                                                class, 0, class->nr_objects);
     if (target->slot != SLOT_NONE)
       return true;
     leave_target_locked (pool, class_idx, target);
   }
-  target->slot = pool_find_resident_free_locked (pool, class_idx,
-                                                 &target->max_looks,
-                                                 &target->idx);
+  target->slot =
+    pool_find_resident_free_locked (pool, class_idx, &target->max_looks,
+                                    &target->idx);
   if (target->slot == SLOT_NONE)
     target->idx = ZSPAGE_NONE;
   return target->slot != SLOT_NONE;
@@ -317,7 +315,8 @@ pool_moves_begin (struct pool *pool, struct pool_source *source, bool pack,
     }
     else {
       to = pack && !is_packed (source, class, slot)
-        ? zspage_lowest_resident_free (zspage, class, 0, slot) : SLOT_NONE;
+             ? zspage_lowest_resident_free (zspage, class, 0, slot)
+             : SLOT_NONE;
       if (to == SLOT_NONE)
         break;
     }
@@ -386,8 +385,7 @@ put_back_locked (struct pool *pool, const struct pool_source *source)
     /* At the end of its list: others are to be looked at before it. */
     fullness_insert (&state->lists, pool->zspages.base, source->zspage,
                      class_of (pool, source));
-    fullness_rotate (&state->lists, pool->zspages.base,
-                     fullness_list (zspage));
+    fullness_rotate (&state->lists, pool->zspages.base, fullness_list (zspage));
     state->nr_resident_free +=
       zspage_nr_resident_free (zspage, class_of (pool, source));
     return true;
@@ -420,11 +418,11 @@ pages_to_purge (struct pool *pool, const struct pool_source *source,
 
   LOCK_FOR_SCOPE (&state_of (pool, source)->lock);
   if (zspage->nr_inuse == 0)
-    return 0;                   /* the whole of it will go */
+    return 0; /* the whole of it will go */
   pages = pages_in_runs (zspage_free_pages (zspage, class), min_run);
-  if (zspage_nr_resident (zspage) - __builtin_popcountll (pages)
-      > packed_pages (class, zspage->nr_inuse)
-      && !would_be_packed (zspage, class, pages))
+  if (zspage_nr_resident (zspage) - __builtin_popcountll (pages) >
+        packed_pages (class, zspage->nr_inuse) &&
+      !would_be_packed (zspage, class, pages))
     pages &= tail_pages (zspage, class);
   return pages;
 }

@@ -29,23 +29,23 @@
 
 /* An isolated zspage. */
 struct pool_source {
-  uint32_t zspage;              /* its index */
+  uint32_t zspage; /* its index */
   unsigned class_idx;
-  unsigned next_slot;           /* objects below it are still to be offered;
+  unsigned next_slot; /* objects below it are still to be offered;
                                    0: every one has been */
   /* As of when it was isolated: */
   unsigned nr_inuse;
   unsigned nr_resident_pages;
-  unsigned nr_free_pages;       /* resident pages without any object */
-  bool room_elsewhere;          /* resident slots for all of its objects */
-  unsigned nr_slots_elsewhere;  /* how many, where there are fewer */
+  unsigned nr_free_pages;      /* resident pages without any object */
+  bool room_elsewhere;         /* resident slots for all of its objects */
+  unsigned nr_slots_elsewhere; /* how many, where there are fewer */
   /* Without room for all: were nr_slots_elsewhere of them to leave, and the
    * others packed low, as far as its resident pages allow:
    */
-  unsigned nr_packed_pages;     /* pages that it would keep */
-  unsigned nr_to_pack;          /* objects that would move, all in all */
-  unsigned pack_end_page;       /* what ends below it stays */
-  bool cut_short;               /* of the last batch: there may be targets, but
+  unsigned nr_packed_pages; /* pages that it would keep */
+  unsigned nr_to_pack;      /* objects that would move, all in all */
+  unsigned pack_end_page;   /* what ends below it stays */
+  bool cut_short;           /* of the last batch: there may be targets, but
                                    many zspages were looked at */
 };
 
@@ -55,7 +55,7 @@ struct pool_source {
 struct pool_move {
   zs_loc from, to;
   owner_t owner;
-  bool done;                    /* the caller's: the object is at `to` now */
+  bool done; /* the caller's: the object is at `to` now */
 };
 
 /* The emptiest zspage of the class that has room, as far as a short look
@@ -86,23 +86,22 @@ extern bool pool_isolate_with_free_run (struct pool *pool, unsigned class_idx,
  * many; 0: there is no object left to offer, or no place, or (cut_short) it
  * is to be tried again.  An object that is in transit is offered as well.
  */
-extern unsigned pool_moves_begin (struct pool *pool,
-                                  struct pool_source *source, bool pack,
-                                  struct pool_move *moves, unsigned max);
+extern unsigned pool_moves_begin (struct pool *pool, struct pool_source *source,
+                                  bool pack, struct pool_move *moves,
+                                  unsigned max);
 extern void pool_moves_end (struct pool *pool, struct pool_source *source,
                             const struct pool_move *moves, unsigned nr);
 
 /* Offer all objects of the source again: those that were busy. */
-extern void pool_source_rewind (struct pool *pool,
-                                struct pool_source *source);
+extern void pool_source_rewind (struct pool *pool, struct pool_source *source);
 
 /* Objects that are left in it. */
 extern unsigned pool_source_inuse (struct pool *pool,
                                    const struct pool_source *source);
 
 struct pool_returned {
-  uint64_t bytes;               /* purged */
-  bool released;                /* the whole zspage */
+  uint64_t bytes; /* purged */
+  bool released;  /* the whole zspage */
 };
 
 /* Purge the zspage if it is empty; else its free pages, in runs of at least
@@ -123,7 +122,6 @@ struct pool_zspage_info {
   uint64_t resident;
 };
 extern uint64_t pool_list_zspages (struct pool *pool, unsigned class_idx,
-                                   struct pool_zspage_info *list,
-                                   uint64_t max);
+                                   struct pool_zspage_info *list, uint64_t max);
 
 #endif /* ZMEM_POOL_MOVE_H */

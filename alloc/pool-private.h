@@ -18,40 +18,40 @@
 #define CACHE_LINE_BYTES 64
 
 struct class_state {
-  _Alignas (CACHE_LINE_BYTES) struct lock lock;
+  _Alignas(CACHE_LINE_BYTES) struct lock lock;
   /* The rest: guard lock. */
   struct fullness_lists lists;
   uint64_t nr_inuse;
   uint64_t nr_resident_pages;
-  uint64_t nr_resident_free;    /* slots, of the zspages in the lists */
-  uint64_t nr_frees;            /* ever */
-  uint32_t nr_isolated;         /* zspages that are in no list */
+  uint64_t nr_resident_free; /* slots, of the zspages in the lists */
+  uint64_t nr_frees;         /* ever */
+  uint32_t nr_isolated;      /* zspages that are in no list */
 };
 
 struct pool {
-  char *arena;                  /* these two first: pool_borrow and */
-  uint64_t arena_bytes;         /* pool_contains read them; reserved */
+  char *arena;          /* these two first: pool_borrow and */
+  uint64_t arena_bytes; /* pool_contains read them; reserved */
   struct pages *pages;
   const struct size_class_table *table;
-  zspage_idx nr_zspages;        /* that the arena has room for */
+  zspage_idx nr_zspages; /* that the arena has room for */
 
-  struct lock free_lock;        /* guards the next seven */
-  zspage_idx free_head;         /* released zspages without pages */
-  zspage_idx spare_head;        /* and those that still have pages */
+  struct lock free_lock; /* guards the next seven */
+  zspage_idx free_head;  /* released zspages without pages */
+  zspage_idx spare_head; /* and those that still have pages */
   zspage_idx nr_spare;
-  zspage_idx primed_head;       /* the reserve's, with their first pages */
+  zspage_idx primed_head; /* the reserve's, with their first pages */
   zspage_idx nr_primed;
-  zspage_idx nr_bumped;         /* zspages ever used, from the low end */
-  struct grown_array zspages;   /* struct zspage, by index */
+  zspage_idx nr_bumped;       /* zspages ever used, from the low end */
+  struct grown_array zspages; /* struct zspage, by index */
 
   struct side_tables side_tables;
 
-  _Atomic zspage_idx max_spare; /* more than that are purged when emptied */
-  _Atomic uint64_t spare_bytes; /* resident in spare zspages */
-  zspage_idx max_primed;        /* 0: there is no reserve */
-  _Atomic uint64_t primed_bytes;        /* resident in primed zspages */
-  _Atomic bool wants_refill;    /* something was taken of the reserve */
-  _Atomic uint64_t resident_bytes;      /* in the arena */
+  _Atomic zspage_idx max_spare;    /* more than that are purged when emptied */
+  _Atomic uint64_t spare_bytes;    /* resident in spare zspages */
+  zspage_idx max_primed;           /* 0: there is no reserve */
+  _Atomic uint64_t primed_bytes;   /* resident in primed zspages */
+  _Atomic bool wants_refill;       /* something was taken of the reserve */
+  _Atomic uint64_t resident_bytes; /* in the arena */
   _Atomic uint64_t nr_inuse_zspages;
   _Atomic uint64_t nr_released;
 
@@ -82,8 +82,9 @@ loc_offset (zs_loc loc)
 static inline zs_loc
 make_loc (zspage_idx idx, unsigned slot, const struct size_class *class)
 {
-  return (((uint64_t) idx << ZSPAGE_SHIFT)
-          + (uint64_t) slot * class->object_bytes) >> ZS_LOC_SHIFT;
+  return (((uint64_t) idx << ZSPAGE_SHIFT) +
+          (uint64_t) slot * class->object_bytes) >>
+         ZS_LOC_SHIFT;
 }
 
 static inline void *
@@ -99,7 +100,7 @@ zspage_address (const struct pool *pool, zspage_idx idx)
  */
 #define AHEAD_MIN_PAGES 4
 #define AHEAD_MAX_PAGES 32
-#define AHEAD_SHIFT 6           /* 1/64 of what it has */
+#define AHEAD_SHIFT 6 /* 1/64 of what it has */
 
 static inline uint64_t
 class_ahead_bytes (const struct class_state *state)
@@ -147,9 +148,8 @@ extern unsigned pool_find_resident_free_locked (struct pool *pool,
 /* Free the slot; the class's lock is held.  True: that emptied the zspage,
  * which now is in no list and is the caller's to retire.
  */
-extern bool pool_free_slot_locked (struct pool *pool,
-                                   struct class_state *state, zspage_idx idx,
-                                   unsigned slot);
+extern bool pool_free_slot_locked (struct pool *pool, struct class_state *state,
+                                   zspage_idx idx, unsigned slot);
 
 /* Purge those pages of a zspage that nobody can allocate in, run by run.
  * Returns the ones that are gone; the caller takes them off `resident`.

@@ -65,8 +65,8 @@ pool_address_bytes (uint64_t arena_bytes)
 {
   const zspage_idx nr = nr_zspages_of (arena_bytes);
 
-  return nr * (uint64_t) (ZSPAGE_BYTES + sizeof (struct zspage))
-    + side_tables_address_bytes (side_table_reserve_pages (nr));
+  return nr * (uint64_t) (ZSPAGE_BYTES + sizeof (struct zspage)) +
+         side_tables_address_bytes (side_table_reserve_pages (nr));
 }
 
 size_t
@@ -173,7 +173,7 @@ new_zspage_locked (struct pool *pool, unsigned class_idx, bool resident,
   zspage->isolated = zspage->holed = zspage->growing = false;
   pool->classes[class_idx].nr_resident_pages += zspage_nr_resident (zspage);
   atomic_fetch_add (&pool->nr_inuse_zspages, 1);
-  if (pool_has_reserve (pool))  /* a side table was taken of it */
+  if (pool_has_reserve (pool)) /* a side table was taken of it */
     atomic_store_explicit (&pool->wants_refill, true, memory_order_relaxed);
   *ret = idx;
   return 0;
@@ -226,14 +226,13 @@ populate_zspage_locked (struct pool *pool, struct class_state *state,
  * is needed where the limit leaves no more.
  */
 static int
-grow_pages_locked (struct pool *pool, struct class_state *state,
-                   zspage_idx idx, bool listed, unsigned slot)
+grow_pages_locked (struct pool *pool, struct class_state *state, zspage_idx idx,
+                   bool listed, unsigned slot)
 {
   const struct zspage *zspage = pool_zspage (pool, idx);
   const struct size_class *class = &pool->table->classes[zspage->class_idx];
   /* At most two pages, so what is missing is in one piece. */
-  const uint64_t missing =
-    slot_page_bits (class, slot) & ~zspage->resident;
+  const uint64_t missing = slot_page_bits (class, slot) & ~zspage->resident;
   const unsigned first = __builtin_ctzll (missing);
   const unsigned needed = 64 - __builtin_clzll (missing);
   uint64_t ahead = state->nr_resident_pages >> TOUCH_AHEAD_SHIFT;
@@ -265,9 +264,8 @@ pool_find_resident_free_locked (struct pool *pool, unsigned class_idx,
     while (state->lists.head[g] != ZSPAGE_NONE && *max_looks > 0) {
       --*max_looks;
       *ret = state->lists.head[g];
-      const unsigned slot =
-        zspage_lowest_resident_free (&zspages[*ret], class, 0,
-                                     class->nr_objects);
+      const unsigned slot = zspage_lowest_resident_free (&zspages[*ret], class,
+                                                         0, class->nr_objects);
       if (slot != SLOT_NONE)
         return slot;
       fullness_set_holed (&state->lists, zspages, *ret, class, true);
@@ -277,9 +275,9 @@ pool_find_resident_free_locked (struct pool *pool, unsigned class_idx,
 
 /* Where an object of the class goes. */
 struct place {
-  zspage_idx zspage;            /* ZSPAGE_NONE: nowhere */
+  zspage_idx zspage; /* ZSPAGE_NONE: nowhere */
   unsigned slot;
-  bool is_new;                  /* the zspage: in none of the class's lists */
+  bool is_new; /* the zspage: in none of the class's lists */
 };
 
 static bool
@@ -339,8 +337,7 @@ place_in_reserve_locked (struct pool *pool, unsigned class_idx,
                          struct place *place)
 {
   const bool growing = pool_zspage (pool, place->zspage)->growing;
-  const bool few =
-    nr_with_room (&pool->classes[class_idx]) < RESERVE_MAX_OPEN;
+  const bool few = nr_with_room (&pool->classes[class_idx]) < RESERVE_MAX_OPEN;
 
   if (place_in_resident_locked (pool, class_idx, place) == 0 ||
       (few && place_in_new_locked (pool, class_idx, true, place) == 0))
@@ -352,22 +349,20 @@ place_in_reserve_locked (struct pool *pool, unsigned class_idx,
  * nothing, and is in no list, or ZSPAGE_NONE.
  */
 static int
-find_place_locked (struct pool *pool, unsigned class_idx,
-                   struct place *place)
+find_place_locked (struct pool *pool, unsigned class_idx, struct place *place)
 {
   struct class_state *state = &pool->classes[class_idx];
   int r = 0;
 
   *place = (struct place) {
-    .zspage = fullness_fullest_with_room (&state->lists)
+    .zspage = fullness_fullest_with_room (&state->lists),
   };
   if (place->zspage == ZSPAGE_NONE)
     r = place_in_new_locked (pool, class_idx, false, place);
   else {
     place->slot = zspage_lowest_free (pool_zspage (pool, place->zspage),
                                       &pool->table->classes[class_idx]);
-    if (pool_has_reserve (pool) &&
-        !place_is_resident (pool, class_idx, place))
+    if (pool_has_reserve (pool) && !place_is_resident (pool, class_idx, place))
       r = place_in_reserve_locked (pool, class_idx, place);
   }
   if (r == 0 && !place_is_resident (pool, class_idx, place))
@@ -402,15 +397,14 @@ claim_place_locked (struct pool *pool, unsigned class_idx,
     state->nr_resident_free--;
   }
   /* Half of what is to be ready: time to ask for more. */
-  if (pool_has_reserve (pool) &&
-      state->nr_resident_free * class->object_bytes
-      < class_ahead_bytes (state) / 2)
+  if (pool_has_reserve (pool) && state->nr_resident_free * class->object_bytes <
+                                   class_ahead_bytes (state) / 2)
     atomic_store_explicit (&pool->wants_refill, true, memory_order_relaxed);
 }
 
 static int
-alloc_locked (struct pool *pool, unsigned class_idx, owner_t owner,
-              zs_loc *ret, zspage_idx *unused)
+alloc_locked (struct pool *pool, unsigned class_idx, owner_t owner, zs_loc *ret,
+              zspage_idx *unused)
 {
   struct class_state *state = &pool->classes[class_idx];
   struct place place;
@@ -419,14 +413,13 @@ alloc_locked (struct pool *pool, unsigned class_idx, owner_t owner,
   ASSERT_LOCKED (&state->lock);
   if (r < 0) {
     *unused = place.zspage;
-    if (place.zspage != ZSPAGE_NONE)    /* out of the class again */
+    if (place.zspage != ZSPAGE_NONE) /* out of the class again */
       state->nr_resident_pages -=
         zspage_nr_resident (pool_zspage (pool, place.zspage));
     return r;
   }
   claim_place_locked (pool, class_idx, &place, owner);
-  *ret = make_loc (place.zspage, place.slot,
-                   &pool->table->classes[class_idx]);
+  *ret = make_loc (place.zspage, place.slot, &pool->table->classes[class_idx]);
   return 0;
 }
 
@@ -458,7 +451,7 @@ pool_free_slot_locked (struct pool *pool, struct class_state *state,
   zspage_release_slot (zspage, slot);
   state->nr_inuse--;
   if (zspage->isolated)
-    return false;               /* the compactor's */
+    return false; /* the compactor's */
   state->nr_resident_free++;
   if (zspage->nr_inuse > 0) {
     if (zspage->holed)
@@ -469,7 +462,7 @@ pool_free_slot_locked (struct pool *pool, struct class_state *state,
   fullness_remove (&state->lists, zspages, idx);
   state->nr_resident_free -= zspage_nr_resident_free (zspage, class);
   state->nr_resident_pages -= zspage_nr_resident (zspage);
-  return !zspage->growing;      /* the refill's, then */
+  return !zspage->growing; /* the refill's, then */
 }
 
 void
@@ -506,8 +499,8 @@ pool_owner (struct pool *pool, zs_loc loc)
   const struct size_class *class = &pool->table->classes[zspage->class_idx];
 
   LOCK_FOR_SCOPE (&pool->classes[zspage->class_idx].lock);
-  return zspage_owners (zspage, class)[size_class_slot (class,
-                                                        loc_offset (loc))];
+  return zspage_owners (zspage,
+                        class)[size_class_slot (class, loc_offset (loc))];
 }
 
 static int

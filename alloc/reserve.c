@@ -104,8 +104,8 @@ begin_growth (struct pool *pool, unsigned class_idx, struct growth *ret)
 
 /* The pages are there, or (r < 0) are not. */
 static void
-end_growth (struct pool *pool, unsigned class_idx,
-            const struct growth *growth, int r)
+end_growth (struct pool *pool, unsigned class_idx, const struct growth *growth,
+            int r)
 {
   struct class_state *state = &pool->classes[class_idx];
   const struct size_class *class = &pool->table->classes[class_idx];
@@ -119,8 +119,7 @@ end_growth (struct pool *pool, unsigned class_idx,
   if (r == 0) {
     if (!emptied)
       state->nr_resident_free -=
-        zspage_nr_resident_free_in (zspage, class, growth->first,
-                                    growth->end);
+        zspage_nr_resident_free_in (zspage, class, growth->first, growth->end);
     zspage->resident |= page_bits (growth->first, growth->end);
     atomic_fetch_add (&pool->resident_bytes, nr * PAGE_BYTES);
   }
@@ -146,8 +145,8 @@ grow_class (struct pool *pool, unsigned class_idx, uint64_t ceiling_bytes)
   if (!begin_growth (pool, class_idx, &growth))
     return 0;
   r = populate_below (pool, ceiling_bytes,
-                      (char *) zspage_address (pool, growth.zspage)
-                      + growth.first * PAGE_BYTES,
+                      (char *) zspage_address (pool, growth.zspage) +
+                        growth.first * PAGE_BYTES,
                       (growth.end - growth.first) * PAGE_BYTES);
   end_growth (pool, class_idx, &growth, r);
   return r;

@@ -63,8 +63,8 @@ service_thread_start (pthread_t *thread, const char *name,
   if (r != 0)
     return -r;
   /* Should the system refuse this size, its default does, too. */
-  pthread_attr_setstacksize (&attr, (size_t) PTHREAD_STACK_MIN
-                             + SERVICE_STACK_BYTES);
+  pthread_attr_setstacksize (&attr,
+                             (size_t) PTHREAD_STACK_MIN + SERVICE_STACK_BYTES);
 
   sigfillset (&all);
   pthread_sigmask (SIG_SETMASK, &all, &before);

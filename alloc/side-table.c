@@ -32,13 +32,13 @@
 #define KEPT_OF_MORE 1
 
 struct run_link {
-  uint32_t next;                /* in free_runs */
-  bool resident;                /* the system would not take it back */
+  uint32_t next; /* in free_runs */
+  bool resident; /* the system would not take it back */
 };
 
 struct shared_page {
-  uint32_t next, prev;          /* in partial, RUN_NONE at the ends */
-  uint64_t used;                /* a bit a table */
+  uint32_t next, prev; /* in partial, RUN_NONE at the ends */
+  uint64_t used;       /* a bit a table */
   uint64_t pad[2];
 };
 static_assert (sizeof (struct shared_page) == 32, "header of a shared page");
@@ -81,8 +81,8 @@ side_tables_reserve (struct side_tables *st, struct pages *pages,
   r = pages_reserve (pages, nr_pages * PAGE_BYTES, &base);
   if (r < 0)
     return r;
-  r = grown_array_reserve (pages, &st->links, sizeof (struct run_link),
-                           nr_pages);
+  r =
+    grown_array_reserve (pages, &st->links, sizeof (struct run_link), nr_pages);
   if (r < 0) {
     pages_release (pages, base, nr_pages * PAGE_BYTES);
     return r;
@@ -95,8 +95,7 @@ side_tables_reserve (struct side_tables *st, struct pages *pages,
 int
 side_tables_activate (struct side_tables *st)
 {
-  const int r = pages_activate (st->pages, st->base,
-                                st->nr_pages * PAGE_BYTES);
+  const int r = pages_activate (st->pages, st->base, st->nr_pages * PAGE_BYTES);
 
   return r < 0 ? r : grown_array_activate (st->pages, &st->links);
 }
@@ -153,8 +152,7 @@ take_run_locked (struct side_tables *st, unsigned nr_pages, uint32_t *ret)
   if (st->nr_pages - st->nr_bumped < nr_pages)
     return -ENOSPC;
   page = st->nr_bumped;
-  const int r = grown_array_touch (st->pages, &st->links,
-                                   page + nr_pages - 1);
+  const int r = grown_array_touch (st->pages, &st->links, page + nr_pages - 1);
   if (r < 0)
     return r;
   link_of (st, page)->resident = false;
@@ -248,8 +246,10 @@ side_tables_set_reserve (struct side_tables *st, uint32_t nr_pages)
     const size_t nr = pages_round_up (bytes) / PAGE_BYTES;
 
     if (nr > 1)
-      st->max_kept[nr] = nr_pages == 0 ? 0 : nr == 2 ? KEPT_OF_TWO
-        : nr == 3 ? KEPT_OF_THREE : KEPT_OF_MORE;
+      st->max_kept[nr] = nr_pages == 0 ? 0
+                         : nr == 2     ? KEPT_OF_TWO
+                         : nr == 3     ? KEPT_OF_THREE
+                                       : KEPT_OF_MORE;
   }
 }
 

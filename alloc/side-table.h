@@ -30,26 +30,26 @@
 #define SIDE_TABLE_GRANULE ((size_t) 64)
 #define SIDE_TABLE_SHARED_MAX ((size_t) 1984)
 #define SIDE_TABLE_GROUPS (SIDE_TABLE_SHARED_MAX / SIDE_TABLE_GRANULE)
-#define SIDE_TABLE_MAX_BYTES \
+#define SIDE_TABLE_MAX_BYTES                                                   \
   (MAX_OBJECTS_PER_ZSPAGE / 8 + MAX_OBJECTS_PER_ZSPAGE * sizeof (uint32_t))
-#define SIDE_TABLE_MAX_PAGES \
+#define SIDE_TABLE_MAX_PAGES                                                   \
   ((SIDE_TABLE_MAX_BYTES + PAGE_BYTES - 1) / PAGE_BYTES)
 
 struct side_tables {
   struct pages *pages;
-  char *base;                   /* reserved range of nr_pages */
+  char *base; /* reserved range of nr_pages */
   uint32_t nr_pages;
   struct lock lock;
   /* The rest: guard lock. */
-  uint32_t nr_bumped;           /* pages ever handed out, from the low end */
-  struct grown_array links;     /* struct run_link, by page */
+  uint32_t nr_bumped;       /* pages ever handed out, from the low end */
+  struct grown_array links; /* struct run_link, by page */
   uint32_t free_runs[SIDE_TABLE_MAX_PAGES + 1]; /* heads, by length */
-  uint32_t partial[SIDE_TABLE_GROUPS];  /* shared pages with room */
+  uint32_t partial[SIDE_TABLE_GROUPS];          /* shared pages with room */
   /* The reserve: free runs that have their pages, by length. */
-  uint32_t kept[SIDE_TABLE_MAX_PAGES + 1];      /* heads */
+  uint32_t kept[SIDE_TABLE_MAX_PAGES + 1]; /* heads */
   uint32_t nr_kept[SIDE_TABLE_MAX_PAGES + 1];
   uint32_t max_kept[SIDE_TABLE_MAX_PAGES + 1];
-  uint64_t resident_bytes;      /* of tables; links not included */
+  uint64_t resident_bytes; /* of tables; links not included */
 };
 
 /* Address space that so many pages of tables take, links included. */
@@ -65,8 +65,7 @@ extern uint64_t side_tables_resident (struct side_tables *st);
  * the next refill on (by one thread at a time; pages are populated with no
  * lock held).
  */
-extern void side_tables_set_reserve (struct side_tables *st,
-                                     uint32_t nr_pages);
+extern void side_tables_set_reserve (struct side_tables *st, uint32_t nr_pages);
 extern int side_tables_refill (struct side_tables *st);
 
 static inline size_t
@@ -78,8 +77,8 @@ side_table_words (const struct size_class *class)
 static inline size_t
 side_table_bytes (const struct size_class *class)
 {
-  return side_table_words (class) * sizeof (uint64_t)
-    + class->nr_objects * sizeof (uint32_t);
+  return side_table_words (class) * sizeof (uint64_t) +
+         class->nr_objects * sizeof (uint32_t);
 }
 
 /* A table of that many bytes, all zero. */

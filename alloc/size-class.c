@@ -35,8 +35,7 @@ make_table (void)
   uint32_t previous = 0;
 
   /* More objects first: sizes ascend. */
-  for (size_t k = MAX_OBJECTS_PER_ZSPAGE; k >= ZSPAGE_BYTES / OBJECT_MAX;
-       k--) {
+  for (size_t k = MAX_OBJECTS_PER_ZSPAGE; k >= ZSPAGE_BYTES / OBJECT_MAX; k--) {
     const uint32_t bytes = ZSPAGE_BYTES / k / OBJECT_ALIGN * OBJECT_ALIGN;
 
     if (bytes > previous)

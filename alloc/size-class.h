@@ -33,8 +33,8 @@
 
 struct size_class {
   uint32_t object_bytes;
-  uint32_t nr_objects;          /* a zspage */
-  uint64_t reciprocal;          /* see size_class_slot */
+  uint32_t nr_objects; /* a zspage */
+  uint64_t reciprocal; /* see size_class_slot */
 };
 
 struct size_class_table {

@@ -22,8 +22,7 @@ zspage_lowest_free (struct zspage *zspage, const struct size_class *class)
     word++;
   zspage->first_free_word = word;
 
-  const unsigned slot =
-    word * 64 + __builtin_ctzll (~zspage->inuse_bits[word]);
+  const unsigned slot = word * 64 + __builtin_ctzll (~zspage->inuse_bits[word]);
   assert (slot < class->nr_objects);
   (void) class;
   return slot;
@@ -80,8 +79,7 @@ zspage_release_slot (struct zspage *zspage, unsigned slot)
 
 /* The slots that touch pages [*first, *end), as [*first, *end). */
 static void
-pages_to_slots (const struct size_class *class, unsigned *first,
-                unsigned *end)
+pages_to_slots (const struct size_class *class, unsigned *first, unsigned *end)
 {
   *first = size_class_slot (class, *first * PAGE_BYTES);
   *end = size_class_slot (class, *end * PAGE_BYTES - 1) + 1;
@@ -99,7 +97,7 @@ zspage_nr_resident_free_in (const struct zspage *zspage,
   pages_to_slots (class, &first, &end);
   for (unsigned slot = first; slot < end; slot++)
     nr += !zspage_slot_inuse (zspage, slot) &&
-      zspage_slot_resident (zspage, class, slot);
+          zspage_slot_resident (zspage, class, slot);
   return nr;
 }
 
@@ -130,8 +128,7 @@ any_inuse (const struct zspage *zspage, unsigned first, unsigned end)
 }
 
 uint64_t
-zspage_free_pages (const struct zspage *zspage,
-                   const struct size_class *class)
+zspage_free_pages (const struct zspage *zspage, const struct size_class *class)
 {
   uint64_t pages = 0;
 

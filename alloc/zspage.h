@@ -40,17 +40,17 @@ typedef uint32_t zspage_idx;
 #define ZSPAGE_NONE UINT32_MAX
 
 struct zspage {
-  uint64_t *inuse_bits;         /* side table; owners follow the bits */
-  uint64_t resident;            /* pages */
-  zspage_idx next, prev;        /* in its fullness list, or a free list */
+  uint64_t *inuse_bits;  /* side table; owners follow the bits */
+  uint64_t resident;     /* pages */
+  zspage_idx next, prev; /* in its fullness list, or a free list */
   uint16_t class_idx;
   uint16_t nr_inuse;
   uint16_t first_free_word;
   uint8_t group;
-  bool isolated : 1;            /* a source of compaction: in no list */
-  bool holed : 1;               /* in the list of those without a free slot in
+  bool isolated : 1; /* a source of compaction: in no list */
+  bool holed : 1;    /* in the list of those without a free slot in
                                    resident pages; see fullness.h */
-  bool growing : 1;             /* nobody else populates, isolates or retires
+  bool growing : 1;  /* nobody else populates, isolates or retires
                                    it; see reserve.c */
 };
 static_assert (sizeof (struct zspage) == 32, "two to a cache line");
@@ -129,8 +129,8 @@ zspage_slot_resident (const struct zspage *zspage,
 static inline unsigned
 packed_pages (const struct size_class *class, unsigned nr_objects)
 {
-  return ((size_t) nr_objects * class->object_bytes + PAGE_BYTES - 1)
-    / PAGE_BYTES;
+  return ((size_t) nr_objects * class->object_bytes + PAGE_BYTES - 1) /
+         PAGE_BYTES;
 }
 
 #endif /* ZMEM_ZSPAGE_H */

@@ -45,10 +45,10 @@
 /* What size_class_largest_compressed (alloc/) says. */
 #define MAX_PAYLOAD_BYTES 4032
 
-static const uint8_t *blocks;   /* the file */
-static const uint8_t **chosen;  /* its blocks that are measured */
+static const uint8_t *blocks;  /* the file */
+static const uint8_t **chosen; /* its blocks that are measured */
 static size_t nr_chosen;
-static uint64_t clock_ns;       /* what now_ns costs */
+static uint64_t clock_ns; /* what now_ns costs */
 static struct context_pool *contexts;
 
 struct cost {
@@ -170,8 +170,8 @@ run_pass (struct thread_result *result, struct payload *payloads,
 
     if (codec_decode_needs_context (payload->codec))
       context = context_borrow (contexts);
-    r = payload_decode (context, payload->codec, payload->data,
-                        payload->bytes, payload->checksum, block);
+    r = payload_decode (context, payload->codec, payload->data, payload->bytes,
+                        payload->checksum, block);
     if (context)
       context_return (contexts, context);
     ns[i] = elapsed_ns (start);
@@ -251,8 +251,7 @@ run_spec (const char *text, unsigned nr_threads)
 static __attribute__ ((noreturn)) void
 usage (void)
 {
-  fprintf (stderr,
-           "usage: codec-bench FILE [-n EVERY] [-t THREADS] SPEC...\n");
+  fprintf (stderr, "usage: codec-bench FILE [-n EVERY] [-t THREADS] SPEC...\n");
   exit (2);
 }
 
@@ -264,9 +263,14 @@ main (int argc, char *argv[])
 
   while ((c = getopt (argc, argv, "n:t:")) != -1)
     switch (c) {
-    case 'n': every = atol (optarg); break;
-    case 't': nr_threads = atol (optarg); break;
-    default: usage ();
+    case 'n':
+      every = atol (optarg);
+      break;
+    case 't':
+      nr_threads = atol (optarg);
+      break;
+    default:
+      usage ();
     }
   if (argc - optind < 2 || every < 1 || nr_threads < 1 ||
       nr_threads > MAX_THREADS)
@@ -278,8 +282,8 @@ main (int argc, char *argv[])
                            &contexts) < 0)
     errx (1, "out of memory");
   printf ("%zu blocks, %ld thread%s, clock %" PRIu64 " ns; "
-          "median and mean ns a block; raw: share, mean ns\n", nr_chosen,
-          nr_threads, nr_threads == 1 ? "" : "s", clock_ns);
+          "median and mean ns a block; raw: share, mean ns\n",
+          nr_chosen, nr_threads, nr_threads == 1 ? "" : "s", clock_ns);
   for (int i = optind + 1; i < argc; i++)
     run_spec (argv[i], (unsigned) nr_threads);
   context_pool_destroy (contexts);

@@ -154,8 +154,7 @@ free_block (struct store *store, uint32_t block)
 static void
 make_pattern (struct store *store, const struct pattern *pattern)
 {
-  const uint32_t nr_random =
-    (uint64_t) nr_blocks * pattern->free_percent / 100;
+  const uint32_t nr_random = (uint64_t) nr_blocks * pattern->free_percent / 100;
 
   for (uint32_t block = 0; block < nr_blocks; ++block)
     write_block (store, block, block);

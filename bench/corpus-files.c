@@ -66,7 +66,7 @@ visit_file (const char *path, const struct stat *st, int type, struct FTW *ftw)
   }
   if ((copy = strdup (path)) == NULL)
     err (EXIT_FAILURE, "strdup");
-  files->items[files->nr++] = (struct file){ copy, st->st_size };
+  files->items[files->nr++] = (struct file) { copy, st->st_size };
   return 0;
 }
 
@@ -94,7 +94,7 @@ free_files (struct files *files)
   for (size_t i = 0; i < files->nr; ++i)
     free (files->items[i].path);
   free (files->items);
-  *files = (struct files){ 0 };
+  *files = (struct files) { 0 };
 }
 
 /* And free the list. */

@@ -115,7 +115,7 @@ add_run (struct runs *runs, const char *path, off_t offset)
     runs->room = runs->room ? 2 * runs->room : 1024;
     runs->items = reallocate (runs->items, runs->room, sizeof *runs->items);
   }
-  runs->items[runs->nr++] = (struct run){ path, offset };
+  runs->items[runs->nr++] = (struct run) { path, offset };
 }
 
 void
@@ -145,5 +145,5 @@ take_runs (struct pages *pages, struct runs *runs)
       add_real_pages (pages, buf, bytes);
   }
   free (runs->items);
-  *runs = (struct runs){ 0 };
+  *runs = (struct runs) { 0 };
 }

@@ -286,7 +286,7 @@ parse_options (int argc, char *argv[])
     { "seed", required_argument, NULL, 'r' },
     { "strata", required_argument, NULL, 'd' },
     { "strata-mib", required_argument, NULL, 'm' },
-    { NULL, 0, NULL, 0 }
+    { NULL, 0, NULL, 0 },
   };
   size_t mib = 0, strata_mib = 0;
   int c;

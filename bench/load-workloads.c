@@ -33,7 +33,7 @@ const struct workload workloads[] = {
   { "trim256", MAX_UNIT_BLOCKS, 0, 100, SHUFFLED, 2, WHOLE },
   { "seqread256", MAX_UNIT_BLOCKS, 100, 0, SEQUENTIAL, 0, WHOLE },
   { "seqwrite256", MAX_UNIT_BLOCKS, 0, 0, SEQUENTIAL, 0, WHOLE },
-  { .name = NULL }
+  { .name = NULL },
 };
 
 const struct workload *

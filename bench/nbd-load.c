@@ -192,7 +192,7 @@ parse_command_line (int argc, char *argv[])
     { "server-pid", required_argument, NULL, SERVER_PID },
     { "json", no_argument, &json, true },
     { "help", no_argument, NULL, HELP },
-    { NULL, 0, NULL, 0 }
+    { NULL, 0, NULL, 0 },
   };
   int c, index;
 
@@ -253,7 +253,7 @@ main (int argc, char *argv[])
   const uint64_t nr_corpus_pages = map_corpus (strings[CORPUS], numbers[SEED]);
   bool good = true;
 
-  load = (struct load){
+  load = (struct load) {
     .nr_connections = numbers[CONNECTIONS],
     .depth = numbers[DEPTH],
     .seconds = seconds,

@@ -307,7 +307,8 @@ int
 main (int argc, char *argv[])
 {
   static const struct option options[] = {
-    { "rounds", required_argument, NULL, 'r' }, { NULL, 0, NULL, 0 }
+    { "rounds", required_argument, NULL, 'r' },
+    { NULL, 0, NULL, 0 },
   };
   unsigned nr_rounds = 9;
   int c;

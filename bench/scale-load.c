@@ -72,7 +72,7 @@
 enum kind { FILL, READ, WRITE, TRIMHALF, EXTENTS, TRIMALL, NR_WORKLOADS };
 
 static const char *const workload_names[NR_WORKLOADS] = {
-  "fill", "read", "write", "trimhalf", "extents", "trimall"
+  "fill", "read", "write", "trimhalf", "extents", "trimall",
 };
 
 /* Of a request in flight. */
@@ -520,7 +520,7 @@ parse_options (int argc, char *argv[], struct request *request)
     { "state", required_argument, NULL, 'f' },
     { "server-pid", required_argument, NULL, 'p' },
     { "corpus", required_argument, NULL, 'i' },
-    { NULL, 0, NULL, 0 }
+    { NULL, 0, NULL, 0 },
   };
   int c;
 

@@ -54,12 +54,12 @@
 
 #include "bench-corpus.h"
 
-#define PAGE_BYTES       4096
-#define ALIGN            16
-#define CHECKSUM_BYTES   4
+#define PAGE_BYTES 4096
+#define ALIGN 16
+#define CHECKSUM_BYTES 4
 #define DESCRIPTOR_BYTES 64
-#define MAX_CLASSES      256
-#define MAX_BATCH        32
+#define MAX_CLASSES 256
+#define MAX_BATCH 32
 
 struct class {
   uint32_t object_bytes, nr_objects;
@@ -140,7 +140,7 @@ make_classes_by_division (struct pool *pool)
 
     if (z / k / ALIGN * ALIGN != size)
       continue;
-    pool->classes[pool->nr_classes++] = (struct class){
+    pool->classes[pool->nr_classes++] = (struct class) {
       .object_bytes = size,
       .nr_objects = k,
       .zspage_pages = z / PAGE_BYTES,
@@ -166,7 +166,7 @@ make_classes_of_zsmalloc (struct pool *pool)
     if (up && up->zspage_pages == pages && up->nr_objects == nr)
       continue; /* merged: the larger size serves */
     up = &classes[pool->nr_classes++];
-    *up = (struct class){
+    *up = (struct class) {
       .object_bytes = size,
       .nr_objects = nr,
       .zspage_pages = pages,
@@ -306,7 +306,7 @@ free_object (struct object *object)
     zspage->lowest_free = object->slot;
   if (--zspage->nr_inuse == 0)
     release_zspage (zspage);
-  *object = (struct object){ NULL, 0, 0 };
+  *object = (struct object) { NULL, 0, 0 };
 }
 
 /*--- Counting. ---*/
@@ -401,21 +401,21 @@ survey (struct pool *pool, const char *codec, const uint16_t *sizes,
     free_object (&objects[i]);
   halved = count_pool (pool, objects, nr_pages);
 
-  printf (
-    "%-6s %-14s %4u  %6.2f %6.2f  %5.2f %5.2f %5.2f  %5.2f  "
-    "%6.2f %6.1f %6.1f  %6.2f %6.1f %6.1f\n",
-    codec, pool->name, pool->nr_classes, mib (fresh.payload_bytes),
-    mib (fresh.whole_bytes),
-    percent_above (fresh.whole_bytes, fresh.payload_bytes),
-    100.0 * fresh.class_bytes / fresh.payload_bytes,
-    percent_above (fresh.whole_bytes - fresh.class_bytes, fresh.payload_bytes),
-    100.0 * fresh.metadata_bytes / fresh.payload_bytes,
-    mib (churned.payload_bytes),
-    percent_above (churned.whole_bytes, churned.payload_bytes),
-    percent_above (churned.purge_bytes, churned.payload_bytes),
-    mib (halved.payload_bytes),
-    percent_above (halved.whole_bytes, halved.payload_bytes),
-    percent_above (halved.purge_bytes, halved.payload_bytes));
+  printf ("%-6s %-14s %4u  %6.2f %6.2f  %5.2f %5.2f %5.2f  %5.2f  "
+          "%6.2f %6.1f %6.1f  %6.2f %6.1f %6.1f\n",
+          codec, pool->name, pool->nr_classes, mib (fresh.payload_bytes),
+          mib (fresh.whole_bytes),
+          percent_above (fresh.whole_bytes, fresh.payload_bytes),
+          100.0 * fresh.class_bytes / fresh.payload_bytes,
+          percent_above (fresh.whole_bytes - fresh.class_bytes,
+                         fresh.payload_bytes),
+          100.0 * fresh.metadata_bytes / fresh.payload_bytes,
+          mib (churned.payload_bytes),
+          percent_above (churned.whole_bytes, churned.payload_bytes),
+          percent_above (churned.purge_bytes, churned.payload_bytes),
+          mib (halved.payload_bytes),
+          percent_above (halved.whole_bytes, halved.payload_bytes),
+          percent_above (halved.purge_bytes, halved.payload_bytes));
 
   for (size_t i = 0; i < nr_pages; ++i)
     free_object (&objects[i]);
@@ -457,7 +457,7 @@ main (int argc, char *argv[])
   static const struct option options[] = {
     { "seed", required_argument, NULL, 's' },
     { "churn", required_argument, NULL, 'c' },
-    { NULL, 0, NULL, 0 }
+    { NULL, 0, NULL, 0 },
   };
   static const struct pool shapes[] = {
     { .name = "zsmalloc 8" },

@@ -14,8 +14,8 @@
 
 #include <xxhash.h>
 
-#define CHECKSUM_BYTES 4        /* at the end of an encoded payload */
-#define RAW_CHECKSUM_BITS 24    /* in the entry of a raw block */
+#define CHECKSUM_BYTES 4     /* at the end of an encoded payload */
+#define RAW_CHECKSUM_BITS 24 /* in the entry of a raw block */
 
 static inline uint32_t
 checksum_payload (const void *data, size_t bytes)
@@ -26,8 +26,8 @@ checksum_payload (const void *data, size_t bytes)
 static inline uint32_t
 checksum_raw_block (const void *data, size_t bytes)
 {
-  return (uint32_t) XXH3_64bits (data, bytes)
-    & ((UINT32_C (1) << RAW_CHECKSUM_BITS) - 1);
+  return (uint32_t) XXH3_64bits (data, bytes) &
+         ((UINT32_C (1) << RAW_CHECKSUM_BITS) - 1);
 }
 
 #endif /* ZMEM_CHECKSUM_H */

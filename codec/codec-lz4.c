@@ -60,16 +60,15 @@ lz4_encode (void *state, int level, const void *block, void *encoded,
             size_t max_bytes)
 {
   /* Stops, and returns 0, as soon as max_bytes are full. */
-  const int r = LZ4_compress_fast_extState (state, block, encoded,
-                                            (int) BLOCK_BYTES,
-                                            (int) max_bytes, level);
+  const int r =
+    LZ4_compress_fast_extState (state, block, encoded, (int) BLOCK_BYTES,
+                                (int) max_bytes, level);
 
   return r > 0 ? (size_t) r : 0;
 }
 
 static bool
-lz4_decode (void *state, const void *encoded, size_t encoded_bytes,
-            void *block)
+lz4_decode (void *state, const void *encoded, size_t encoded_bytes, void *block)
 {
   (void) state;
   return LZ4_decompress_safe (encoded, block, (int) encoded_bytes,

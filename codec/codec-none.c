@@ -16,8 +16,7 @@
 #include "codec.h"
 
 static bool
-raw_decode (void *state, const void *encoded, size_t encoded_bytes,
-            void *block)
+raw_decode (void *state, const void *encoded, size_t encoded_bytes, void *block)
 {
   (void) state;
   if (encoded_bytes != BLOCK_BYTES)

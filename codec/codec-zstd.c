@@ -85,7 +85,7 @@
  * window of 1 << BLOCK_SHIFT bytes (exponent - 10 in the upper five bits).
  */
 static const uint8_t frame_header[FRAME_HEADER_BYTES] = {
-  0x28, 0xb5, 0x2f, 0xfd, 0x00, (BLOCK_SHIFT - 10) << 3
+  0x28, 0xb5, 0x2f, 0xfd, 0x00, (BLOCK_SHIFT - 10) << 3,
 };
 
 #define SAMPLE_WORDS 512
@@ -93,8 +93,8 @@ static const uint8_t frame_header[FRAME_HEADER_BYTES] = {
 struct zstd_state {
   ZSTD_CCtx *cctx;
   ZSTD_DCtx *dctx;
-  unsigned nr_skips_left;       /* blocks that a look alone may give up */
-  uint32_t seen[SAMPLE_WORDS];  /* by hash, of this block or an earlier one */
+  unsigned nr_skips_left;      /* blocks that a look alone may give up */
+  uint32_t seen[SAMPLE_WORDS]; /* by hash, of this block or an earlier one */
   uint8_t frame[PREFIX_BYTES + BLOCK_BYTES];
 };
 
@@ -194,7 +194,7 @@ zstd_encode (void *opaque, int level, const void *block, void *encoded,
   struct zstd_state *state = opaque;
   size_t bytes;
 
-  (void) level;                 /* is in the context's parameters */
+  (void) level; /* is in the context's parameters */
   if (state->nr_skips_left > 0 && looks_incompressible (state, block)) {
     state->nr_skips_left--;
     return 0;
@@ -227,10 +227,8 @@ set_parameters (ZSTD_CCtx *cctx, int level)
     ZSTD_cParameter parameter;
     int value;
   } settings[] = {
-    { ZSTD_c_compressionLevel, level },
-    { ZSTD_c_windowLog, BLOCK_SHIFT },
-    { ZSTD_c_contentSizeFlag, 0 },
-    { ZSTD_c_checksumFlag, 0 },
+    { ZSTD_c_compressionLevel, level }, { ZSTD_c_windowLog, BLOCK_SHIFT },
+    { ZSTD_c_contentSizeFlag, 0 },      { ZSTD_c_checksumFlag, 0 },
     { ZSTD_c_dictIDFlag, 0 },
   };
 
@@ -262,7 +260,7 @@ warm_up (struct zstd_state *state)
   }
   bytes = compress_block (state, block, encoded, BLOCK_BYTES);
   return bytes > 0 && zstd_decode (state, encoded, bytes, decoded) &&
-    memcmp (block, decoded, BLOCK_BYTES) == 0;
+         memcmp (block, decoded, BLOCK_BYTES) == 0;
 }
 
 static void
@@ -291,8 +289,8 @@ zstd_create_state (int level, size_t *bytes)
     zstd_free_state (state);
     return NULL;
   }
-  *bytes = sizeof *state + ZSTD_sizeof_CCtx (state->cctx)
-    + ZSTD_sizeof_DCtx (state->dctx);
+  *bytes = sizeof *state + ZSTD_sizeof_CCtx (state->cctx) +
+           ZSTD_sizeof_DCtx (state->dctx);
   return state;
 }
 

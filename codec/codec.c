@@ -63,12 +63,12 @@ report_unknown (const char *text, char *error, size_t error_bytes)
 {
   const char *separator = " use ";
 
-  snprintf (error, error_bytes, "compress=%.*s: unknown codec;",
-            QUOTED_BYTES, text);
+  snprintf (error, error_bytes, "compress=%.*s: unknown codec;", QUOTED_BYTES,
+            text);
   for (unsigned id = CODEC_RAW + 1; id < NR_CODECS; id++)
     if (codec_table[id]->chosen) {
-      append (error, error_bytes, "%s%s[:%s]", separator,
-              codec_table[id]->name, codec_table[id]->level_name);
+      append (error, error_bytes, "%s%s[:%s]", separator, codec_table[id]->name,
+              codec_table[id]->level_name);
       separator = ", ";
     }
   append (error, error_bytes, " or %s", codec_table[CODEC_RAW]->name);
@@ -89,8 +89,8 @@ parse_level (const char *text, long *level)
 }
 
 int
-codec_spec_parse (const char *text, struct codec_spec *spec,
-                  char *error, size_t error_bytes)
+codec_spec_parse (const char *text, struct codec_spec *spec, char *error,
+                  size_t error_bytes)
 {
   const size_t name_bytes = strcspn (text, ":");
   const enum codec_id id = find_codec (text, name_bytes);
@@ -107,8 +107,8 @@ codec_spec_parse (const char *text, struct codec_spec *spec,
     level = ops->level_default;
   else if (ops->level_name == NULL) {
     snprintf (error, error_bytes,
-              "compress=%.*s: %s takes no level; use %s alone",
-              QUOTED_BYTES, text, ops->name, ops->name);
+              "compress=%.*s: %s takes no level; use %s alone", QUOTED_BYTES,
+              text, ops->name, ops->name);
     return -EINVAL;
   }
   else if (parse_level (text + name_bytes + 1, &level) < 0) {
@@ -119,8 +119,7 @@ codec_spec_parse (const char *text, struct codec_spec *spec,
     return -EINVAL;
   }
   if (level < ops->level_min || level > ops->level_max) {
-    snprintf (error, error_bytes,
-              "compress=%.*s: the %s goes from %d to %d",
+    snprintf (error, error_bytes, "compress=%.*s: the %s goes from %d to %d",
               QUOTED_BYTES, text, ops->level_word, ops->level_min,
               ops->level_max);
     return -EINVAL;
@@ -132,8 +131,7 @@ codec_spec_parse (const char *text, struct codec_spec *spec,
 }
 
 void
-codec_spec_print (const struct codec_spec *spec, char *text,
-                  size_t text_bytes)
+codec_spec_print (const struct codec_spec *spec, char *text, size_t text_bytes)
 {
   const struct codec_ops *ops = codec_table[spec->id];
 

@@ -27,8 +27,8 @@
  * are a format (a pool in a file keeps them): add, never renumber.
  */
 enum codec_id {
-  CODEC_RAW = 0,                /* the block itself, checksum in the entry */
-  CODEC_REPEAT = 1,             /* 8 bytes, repeated */
+  CODEC_RAW = 0,    /* the block itself, checksum in the entry */
+  CODEC_REPEAT = 1, /* 8 bytes, repeated */
   CODEC_LZ4 = 2,
   CODEC_ZSTD = 3,
   NR_CODECS = 4,
@@ -37,18 +37,18 @@ enum codec_id {
 
 /* What the user chooses: a backend and its level. */
 struct codec_spec {
-  enum codec_id id;             /* CODEC_RAW: do not compress */
-  int level;                    /* lz4: acceleration; zstd: level */
+  enum codec_id id; /* CODEC_RAW: do not compress */
+  int level;        /* lz4: acceleration; zstd: level */
 };
 
 struct codec_ops {
-  const char *name;             /* as in compress=NAME */
-  bool chosen;                  /* may be named in compress= */
-  const char *level_name;       /* "ACCEL", "LEVEL", or NULL: takes none */
-  const char *level_word;       /* the same in a sentence */
+  const char *name;       /* as in compress=NAME */
+  bool chosen;            /* may be named in compress= */
+  const char *level_name; /* "ACCEL", "LEVEL", or NULL: takes none */
+  const char *level_word; /* the same in a sentence */
   int level_default, level_min, level_max;
   bool decode_needs_state;
-  bool level_in_state;          /* another level needs another state */
+  bool level_in_state; /* another level needs another state */
   /* Of the library behind it, to tell users; NULL: there is none. */
   const char *(*library_version) (void);
 
@@ -62,8 +62,8 @@ struct codec_ops {
   /* Encode a block into at most max_bytes of `encoded`; the number of
    * bytes, or 0 where it does not fit.  NULL for raw: nothing to do.
    */
-  size_t (*encode) (void *state, int level, const void *block,
-                    void *encoded, size_t max_bytes);
+  size_t (*encode) (void *state, int level, const void *block, void *encoded,
+                    size_t max_bytes);
 
   /* The reverse, into exactly BLOCK_BYTES.  Never reads past
    * encoded_bytes nor writes past the block, whatever the input; false if

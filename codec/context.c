@@ -58,18 +58,18 @@
 
 struct context_pool {
   /* This line is what borrowing and returning write. */
-  _Alignas (CACHE_LINE_BYTES) _Atomic uint64_t free;    /* bit a context */
-  _Atomic uint64_t wanted;      /* by set_codec: one bit or none */
-  _Atomic unsigned nr_waiters;  /* writers hold the mutex */
+  _Alignas(CACHE_LINE_BYTES) _Atomic uint64_t free; /* bit a context */
+  _Atomic uint64_t wanted;     /* by set_codec: one bit or none */
+  _Atomic unsigned nr_waiters; /* writers hold the mutex */
 
-  _Alignas (CACHE_LINE_BYTES) pthread_mutex_t mutex;
+  _Alignas(CACHE_LINE_BYTES) pthread_mutex_t mutex;
   pthread_cond_t returned;
   _Atomic size_t bytes;
   unsigned nr_contexts;
   /* Guard of these two: the one caller of set_codec. */
   bool started;
-  struct codec_spec spec;       /* of all contexts; raw at first */
-  struct context contexts[MAX_CONTEXTS];        /* guard: being borrowed */
+  struct codec_spec spec;                /* of all contexts; raw at first */
+  struct context contexts[MAX_CONTEXTS]; /* guard: being borrowed */
 };
 
 static_assert (MAX_CONTEXTS <= 64, "free has a bit a context");
@@ -259,9 +259,9 @@ context_pool_needs_states (const struct codec_spec *from,
 {
   const struct codec_ops *ops = codec_table[to->id];
 
-  return ops->create_state != NULL
-    && (from->id != to->id
-        || (ops->level_in_state && from->level != to->level));
+  return ops->create_state != NULL &&
+         (from->id != to->id ||
+          (ops->level_in_state && from->level != to->level));
 }
 
 /* A state a context, all or none. */
@@ -400,8 +400,8 @@ decode_raw (const void *data, size_t bytes, uint32_t checksum, void *block)
 static bool
 payload_is_possible (enum codec_id codec, size_t bytes)
 {
-  return (unsigned) codec < MAX_CODECS && codec_table[codec] != NULL
-    && bytes > CHECKSUM_BYTES && bytes < BLOCK_BYTES;
+  return (unsigned) codec < MAX_CODECS && codec_table[codec] != NULL &&
+         bytes > CHECKSUM_BYTES && bytes < BLOCK_BYTES;
 }
 
 /* Of an encoded payload; its checksum is behind it. */
@@ -422,8 +422,7 @@ payload_bind (struct payload *payload, uint32_t binding)
 
   if (payload->codec == CODEC_RAW)
     return;
-  at = (uint8_t *) (uintptr_t) payload->data + payload->bytes
-    - CHECKSUM_BYTES;
+  at = (uint8_t *) (uintptr_t) payload->data + payload->bytes - CHECKSUM_BYTES;
   memcpy (&checksum, at, CHECKSUM_BYTES);
   checksum ^= binding;
   memcpy (at, &checksum, CHECKSUM_BYTES);
@@ -434,17 +433,18 @@ payload_check (enum codec_id codec, const void *data, size_t bytes,
                uint32_t checksum)
 {
   if (codec == CODEC_RAW)
-    return bytes == BLOCK_BYTES
-      && checksum_raw_block (data, bytes) == checksum ? 0 : -EIO;
-  return payload_is_possible (codec, bytes)
-    && checksum_is_right (data, bytes - CHECKSUM_BYTES, checksum)
-    ? 0 : -EIO;
+    return bytes == BLOCK_BYTES && checksum_raw_block (data, bytes) == checksum
+             ? 0
+             : -EIO;
+  return payload_is_possible (codec, bytes) &&
+             checksum_is_right (data, bytes - CHECKSUM_BYTES, checksum)
+           ? 0
+           : -EIO;
 }
 
 int
-payload_decode (struct context *context, enum codec_id codec,
-                const void *data, size_t bytes, uint32_t checksum,
-                void *block)
+payload_decode (struct context *context, enum codec_id codec, const void *data,
+                size_t bytes, uint32_t checksum, void *block)
 {
   const struct codec_ops *ops;
   void *state = NULL;
@@ -465,7 +465,7 @@ payload_decode (struct context *context, enum codec_id codec,
   if (ops->decode_needs_state) {
     state = context->states[codec];
     if (state == NULL)
-      return -EIO;              /* nobody encoded this */
+      return -EIO; /* nobody encoded this */
   }
   return ops->decode (state, data, encoded_bytes, block) ? 0 : -EIO;
 }

@@ -27,10 +27,10 @@
 #define MAX_CONTEXTS 64
 
 struct context {
-  struct codec_spec spec;       /* what new blocks are encoded with */
+  struct codec_spec spec; /* what new blocks are encoded with */
   void *states[MAX_CODECS];
   size_t state_bytes[MAX_CODECS];
-  unsigned index;               /* in its pool */
+  unsigned index; /* in its pool */
   uint32_t max_payload_bytes;
   /* Payloads before they have a place in the pool of objects. */
   uint8_t (*scratch)[BLOCK_BYTES];
@@ -44,8 +44,7 @@ struct context_pool;
  * than a raw block, at most BLOCK_BYTES - 1 (its size is a 12-bit field of
  * an entry).  0, -EINVAL where these are out of range, or -ENOMEM.
  */
-extern int context_pool_create (unsigned nr_contexts,
-                                size_t max_payload_bytes,
+extern int context_pool_create (unsigned nr_contexts, size_t max_payload_bytes,
                                 struct context_pool **ret);
 /* Every context must have been returned.  NULL: does nothing. */
 extern void context_pool_destroy (struct context_pool *pool);
@@ -76,15 +75,14 @@ codec_decode_needs_context (enum codec_id id)
 
 /* Waits while all are out. */
 extern struct context *context_borrow (struct context_pool *pool);
-extern void context_return (struct context_pool *pool,
-                            struct context *context);
+extern void context_return (struct context_pool *pool, struct context *context);
 
 /* A payload: what `encode` made of a block. */
 struct payload {
   enum codec_id codec;
-  uint32_t bytes;               /* checksum included; BLOCK_BYTES if raw */
-  const void *data;             /* scratch, or for raw the block itself */
-  uint32_t checksum;            /* raw only: 24 bits, goes into the entry */
+  uint32_t bytes;    /* checksum included; BLOCK_BYTES if raw */
+  const void *data;  /* scratch, or for raw the block itself */
+  uint32_t checksum; /* raw only: 24 bits, goes into the entry */
 };
 
 /* Encode one block that is not same-filled by a 32-bit pattern.
@@ -106,8 +104,8 @@ extern void payload_bind (struct payload *payload, uint32_t binding);
  * raw, the whole of it, the entry's; for others what it was bound to, or 0.
  * 0, or -EIO.
  */
-extern int payload_check (enum codec_id codec, const void *data,
-                          size_t bytes, uint32_t checksum);
+extern int payload_check (enum codec_id codec, const void *data, size_t bytes,
+                          uint32_t checksum);
 
 /* Check, then decode a payload into BLOCK_BYTES at `block`; `checksum` as for
  * payload_check.  0, or -EIO: damaged, the content of `block` is

@@ -70,8 +70,8 @@ count (_Atomic uint64_t *total, uint64_t *of_run, uint64_t n)
 static void
 count_returned (struct compactor *compactor, uint64_t bytes)
 {
-  count (&compactor->totals.returned_bytes,
-         &compactor->report.returned_bytes, bytes);
+  count (&compactor->totals.returned_bytes, &compactor->report.returned_bytes,
+         bytes);
 }
 
 static void
@@ -113,12 +113,11 @@ compactor_begin (struct compactor *compactor, const struct compact_goal *goal)
   memset (&compactor->report, 0, sizeof compactor->report);
   memset (compactor->met_busy, 0, sizeof compactor->met_busy);
   for (unsigned i = 0; i < MAX_SIZE_CLASSES; i++)
-    compactor->done[i] = goal->class_idx != -1
-      && i != (unsigned) goal->class_idx;
+    compactor->done[i] =
+      goal->class_idx != -1 && i != (unsigned) goal->class_idx;
   compactor->nr_passes = 1;
   compactor->phase = COMPACT_SPARE;
-  atomic_fetch_add_explicit (&compactor->totals.runs, 1,
-                             memory_order_relaxed);
+  atomic_fetch_add_explicit (&compactor->totals.runs, 1, memory_order_relaxed);
 }
 
 static bool
@@ -133,16 +132,17 @@ left_little (const struct compactor *compactor)
 {
   const uint64_t until = compactor->goal.until_reclaimable;
 
-  return until > 0 && compactor->all_reclaimable
-    <= until + compactor->report.returned_bytes - compactor->then_returned;
+  return until > 0 &&
+         compactor->all_reclaimable <=
+           until + compactor->report.returned_bytes - compactor->then_returned;
 }
 
 /* One at a time: a purge takes longer than many moves. */
 static void
 step_spare (struct compactor *compactor)
 {
-  const uint64_t bytes = pool_purge_one_spare (compactor->pool,
-                                               compactor->goal.keep_spare);
+  const uint64_t bytes =
+    pool_purge_one_spare (compactor->pool, compactor->goal.keep_spare);
 
   count_returned (compactor, bytes);
   if (bytes == 0 || returned_enough (compactor))
@@ -168,8 +168,8 @@ survey_classes (struct pool *pool, uint64_t *reclaimable)
 static void
 step_survey (struct compactor *compactor)
 {
-  compactor->all_reclaimable = survey_classes (compactor->pool,
-                                               compactor->reclaimable);
+  compactor->all_reclaimable =
+    survey_classes (compactor->pool, compactor->reclaimable);
   compactor->then_returned = compactor->report.returned_bytes;
   compactor->phase = COMPACT_CHOOSE;
 }
@@ -200,10 +200,9 @@ begin_class (struct compactor *compactor, unsigned class_idx)
   compactor->class_idx = class_idx;
   compactor->object_bytes = class.object_bytes;
   compactor->nr_sources = class.nr_zspages;
-  memcpy (compactor->nr_looks, class.by_fullness,
-          sizeof compactor->nr_looks);
-  compactor->phase = compactor->goal.thorough ? COMPACT_IN_PLACE
-    : COMPACT_EVACUATE;
+  memcpy (compactor->nr_looks, class.by_fullness, sizeof compactor->nr_looks);
+  compactor->phase =
+    compactor->goal.thorough ? COMPACT_IN_PLACE : COMPACT_EVACUATE;
 }
 
 static void
@@ -215,9 +214,9 @@ step_choose (struct compactor *compactor)
     compactor_end (compactor);
     return;
   }
-  idx = policy_choose_class (compactor->reclaimable,
-                             pool_nr_classes (compactor->pool),
-                             compactor->done);
+  idx =
+    policy_choose_class (compactor->reclaimable,
+                         pool_nr_classes (compactor->pool), compactor->done);
   if (idx != -1)
     begin_class (compactor, (unsigned) idx);
   else if (begin_next_pass (compactor))
@@ -247,12 +246,11 @@ step_in_place (struct compactor *compactor)
     compactor->phase = COMPACT_EVACUATE;
     return;
   }
-  max = compactor->nr_looks[group] < LOOKS_A_STEP
-    ? compactor->nr_looks[group] : LOOKS_A_STEP;
+  max = compactor->nr_looks[group] < LOOKS_A_STEP ? compactor->nr_looks[group]
+                                                  : LOOKS_A_STEP;
   left = max;
-  if (pool_isolate_with_free_run (compactor->pool, compactor->class_idx,
-                                  group, COMPACT_IN_PLACE_PAGES, &left,
-                                  &source)) {
+  if (pool_isolate_with_free_run (compactor->pool, compactor->class_idx, group,
+                                  COMPACT_IN_PLACE_PAGES, &left, &source)) {
     finish_source (compactor, &source, COMPACT_IN_PLACE_PAGES);
     compactor->nr_looks[group] -= max - left;
   }
@@ -294,8 +292,8 @@ begin_source (struct compactor *compactor)
     return true;
   /* A run never copies more than it returns. */
   return policy_pack_pays (source, compactor->object_bytes,
-                           (int64_t) compactor->report.returned_bytes
-                           - (int64_t) compactor->report.copied_bytes);
+                           (int64_t) compactor->report.returned_bytes -
+                             (int64_t) compactor->report.copied_bytes);
 }
 
 /* Locks are held for a moment: what was busy may not be any more.  Offer the
@@ -316,8 +314,8 @@ try_again (struct compactor *compactor)
 static void
 end_source (struct compactor *compactor)
 {
-  const unsigned nr_left = pool_source_inuse (compactor->pool,
-                                              &compactor->source);
+  const unsigned nr_left =
+    pool_source_inuse (compactor->pool, &compactor->source);
 
   if (nr_left > 0 && try_again (compactor))
     return;
@@ -344,11 +342,11 @@ step_evacuate (struct compactor *compactor)
     end_class (compactor);
     return;
   }
-  migrated = migrate_batch (compactor->pool, &compactor->source,
-                            compactor->source_packs, compactor->ops,
-                            compactor->opaque);
-  count (&compactor->totals.moved_objects,
-         &compactor->report.moved_objects, migrated.nr_moved);
+  migrated =
+    migrate_batch (compactor->pool, &compactor->source, compactor->source_packs,
+                   compactor->ops, compactor->opaque);
+  count (&compactor->totals.moved_objects, &compactor->report.moved_objects,
+         migrated.nr_moved);
   count (&compactor->totals.copied_bytes, &compactor->report.copied_bytes,
          migrated.copied_bytes);
   count (&compactor->totals.skipped_busy, &compactor->report.skipped_busy,
@@ -436,32 +434,33 @@ step_for_room (struct compactor *compactor, uint64_t until_returned,
 
   do
     now_ns = compactor->now_ns ();
-  while (compactor_returned (compactor) < until_returned
-         && now_ns < until_ns
-         && compactor_step (compactor, now_ns + ROOM_STEP_NS));
+  while (compactor_returned (compactor) < until_returned && now_ns < until_ns &&
+         compactor_step (compactor, now_ns + ROOM_STEP_NS));
 }
 
 /* Has a search found nothing lately, and is hardly more to be had by now? */
 static bool
 is_hopeless (struct compactor *compactor, uint64_t now_ns)
 {
-  return now_ns < compactor->no_room_until_ns
-    && compactor_reclaimable (compactor)
-    < compactor->no_room_reclaimable + ROOM_WORTH_BYTES;
+  return now_ns < compactor->no_room_until_ns &&
+         compactor_reclaimable (compactor) <
+           compactor->no_room_reclaimable + ROOM_WORTH_BYTES;
 }
 
 bool
-compactor_make_room (struct compactor *compactor, uint64_t bytes,
-                     uint64_t seen, uint64_t max_ns)
+compactor_make_room (struct compactor *compactor, uint64_t bytes, uint64_t seen,
+                     uint64_t max_ns)
 {
   const struct compact_goal goal = {
-    .class_idx = -1, .thorough = true, .until_returned = bytes
+    .class_idx = -1,
+    .thorough = true,
+    .until_returned = bytes,
   };
   bool out_of_time;
 
   LOCK_FOR_SCOPE (&compactor->lock);
   if (compactor_returned (compactor) != seen)
-    return true;                /* while we waited for the lock */
+    return true; /* while we waited for the lock */
   const uint64_t now_ns = compactor->now_ns ();
   if (is_hopeless (compactor, now_ns))
     return false;

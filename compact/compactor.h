@@ -35,8 +35,8 @@
 
 enum move_result {
   MOVE_DONE,
-  MOVE_BUSY,                    /* its lock is held by somebody */
-  MOVE_IN_TRANSIT               /* its owner does not point at it */
+  MOVE_BUSY,      /* its lock is held by somebody */
+  MOVE_IN_TRANSIT /* its owner does not point at it */
 };
 
 /* What the objects' user registers. */
@@ -45,8 +45,8 @@ struct compact_ops {
    * object to `to`, re-point the owner with one store.  *copied: bytes.
    * No lock of the pool is held.
    */
-  enum move_result (*move) (void *opaque, owner_t owner, zs_loc from,
-                            zs_loc to, uint32_t *copied);
+  enum move_result (*move) (void *opaque, owner_t owner, zs_loc from, zs_loc to,
+                            uint32_t *copied);
   /* It will be moved soon: fetch what that needs.  May be NULL. */
   void (*prefetch) (void *opaque, owner_t owner, zs_loc from);
 };
@@ -64,11 +64,11 @@ struct compact_ops {
 
 /* What a run may do, and when it ends before it is finished. */
 struct compact_goal {
-  int class_idx;                /* -1: all */
-  bool thorough;                /* look for free pages in all zspages, too */
-  unsigned keep_spare;          /* emptied zspages not to purge */
-  uint64_t until_reclaimable;   /* bytes; 0: no end */
-  uint64_t until_returned;      /* bytes; UINT64_MAX: no end */
+  int class_idx;              /* -1: all */
+  bool thorough;              /* look for free pages in all zspages, too */
+  unsigned keep_spare;        /* emptied zspages not to purge */
+  uint64_t until_reclaimable; /* bytes; 0: no end */
+  uint64_t until_returned;    /* bytes; UINT64_MAX: no end */
 };
 
 struct compact_totals {
@@ -77,7 +77,7 @@ struct compact_totals {
   _Atomic uint64_t copied_bytes;
   _Atomic uint64_t returned_bytes;
   _Atomic uint64_t released_zspages;
-  _Atomic uint64_t skipped_busy;        /* objects; again and again counts */
+  _Atomic uint64_t skipped_busy; /* objects; again and again counts */
   _Atomic uint64_t running_ns;
 };
 
@@ -88,7 +88,7 @@ struct compact_report {
   uint64_t returned_bytes;
   uint64_t released_zspages;
   uint64_t skipped_busy;
-  uint64_t running_ns;          /* at work; pauses are not counted */
+  uint64_t running_ns; /* at work; pauses are not counted */
 };
 
 /* Zspages that hold a busy object wait here, isolated, for the end of the
@@ -98,9 +98,9 @@ struct compact_report {
 
 enum compact_phase {
   COMPACT_NOT_RUNNING,
-  COMPACT_SPARE,                /* purge spare zspages */
-  COMPACT_SURVEY,               /* what is there to be had */
-  COMPACT_CHOOSE,               /* the next class */
+  COMPACT_SPARE,  /* purge spare zspages */
+  COMPACT_SURVEY, /* what is there to be had */
+  COMPACT_CHOOSE, /* the next class */
   COMPACT_IN_PLACE,
   COMPACT_EVACUATE
 };
@@ -123,15 +123,15 @@ struct compactor {
   bool done[MAX_SIZE_CLASSES];
   bool met_busy[MAX_SIZE_CLASSES];
   unsigned nr_passes;
-  unsigned class_idx;           /* being worked on */
-  uint32_t object_bytes;        /* of that class */
+  unsigned class_idx;    /* being worked on */
+  uint32_t object_bytes; /* of that class */
   /* COMPACT_IN_PLACE: looks left, by fullness group. */
   uint64_t nr_looks[NR_FULLNESS_GROUPS];
-  uint64_t nr_sources;          /* left for COMPACT_EVACUATE */
+  uint64_t nr_sources; /* left for COMPACT_EVACUATE */
   bool has_source, source_packs;
-  unsigned source_skipped;      /* objects of it that could not be moved */
-  unsigned source_moved;        /* since all were offered, */
-  unsigned source_tries;        /* which was so often */
+  unsigned source_skipped; /* objects of it that could not be moved */
+  unsigned source_moved;   /* since all were offered, */
+  unsigned source_tries;   /* which was so often */
   struct pool_source source;
   struct pool_source parked[COMPACT_PARKED_MAX];
   unsigned nr_parked;

@@ -48,8 +48,8 @@ migrate_batch (struct pool *pool, struct pool_source *source, bool pack,
                const struct compact_ops *ops, void *opaque)
 {
   struct pool_move moves[POOL_MOVES_MAX];
-  const unsigned nr = pool_moves_begin (pool, source, pack, moves,
-                                        POOL_MOVES_MAX);
+  const unsigned nr =
+    pool_moves_begin (pool, source, pack, moves, POOL_MOVES_MAX);
   struct migrated ret = { .nr_offered = nr };
 
   for (unsigned i = 0; i < nr && i < PREFETCH_AHEAD; i++)

@@ -16,7 +16,7 @@
 #include "compactor.h"
 
 struct migrated {
-  unsigned nr_offered;          /* 0: no object is left, or no place for one */
+  unsigned nr_offered; /* 0: no object is left, or no place for one */
   unsigned nr_moved;
   unsigned nr_busy;
   unsigned nr_in_transit;

@@ -50,8 +50,8 @@ policy_reclaimable (const struct pool_class_stats *class)
   const uint64_t bytes = class->object_bytes;
   const uint64_t per_zspage = class->objects_per_zspage;
   const uint64_t kept =
-    class->nr_inuse / per_zspage * pages_of (per_zspage * bytes)
-    + pages_of (class->nr_inuse % per_zspage * bytes);
+    class->nr_inuse / per_zspage * pages_of (per_zspage * bytes) +
+    pages_of (class->nr_inuse % per_zspage * bytes);
   const uint64_t resident = class->resident_bytes / PAGE_BYTES;
 
   const uint64_t ahead = class->ahead_bytes / PAGE_BYTES;
@@ -82,14 +82,14 @@ bool
 policy_pack_pays (const struct pool_source *source, uint32_t object_bytes,
                   int64_t credit)
 {
-  const int64_t gain = (int64_t) source->nr_resident_pages
-    - (int64_t) source->nr_packed_pages;
-  const uint64_t nr_moves = max_u64 (source->nr_slots_elsewhere,
-                                     source->nr_to_pack);
+  const int64_t gain =
+    (int64_t) source->nr_resident_pages - (int64_t) source->nr_packed_pages;
+  const uint64_t nr_moves =
+    max_u64 (source->nr_slots_elsewhere, source->nr_to_pack);
   const int64_t cost = (int64_t) (nr_moves * object_bytes);
 
-  return gain > (int64_t) source->nr_free_pages
-    && cost <= gain * (int64_t) PAGE_BYTES + (credit > 0 ? credit : 0);
+  return gain > (int64_t) source->nr_free_pages &&
+         cost <= gain * (int64_t) PAGE_BYTES + (credit > 0 ? credit : 0);
 }
 
 /*--------------------------------------------------------------------*/
@@ -107,8 +107,7 @@ take_news (struct policy_state *state, const struct policy_input *input)
   /* What was trimmed before the first look is nobody's debt: should it not
    * have come back, a quiet look finds it.
    */
-  if (state->has_looked &&
-      input->discarded_bytes != state->discarded_bytes) {
+  if (state->has_looked && input->discarded_bytes != state->discarded_bytes) {
     news.discarded = true;
     if (state->debt_bytes == 0)
       state->debt_since_ns = input->now_ns;
@@ -168,18 +167,18 @@ static bool
 is_above_low (const struct policy_state *state,
               const struct policy_input *input)
 {
-  return input->reclaimable_bytes
-    > max_u64 (POLICY_LOW_BYTES, state->left_bytes + WORTH_BYTES);
+  return input->reclaimable_bytes >
+         max_u64 (POLICY_LOW_BYTES, state->left_bytes + WORTH_BYTES);
 }
 
 static bool
-wants_quiet (const struct policy_state *state,
-             const struct policy_input *input, struct news news)
+wants_quiet (const struct policy_state *state, const struct policy_input *input,
+             struct news news)
 {
   if (news.freed || !state->has_looked)
     return false;
-  return state->running == POLICY_QUIET
-    || (!state->exhausted && is_above_low (state, input));
+  return state->running == POLICY_QUIET ||
+         (!state->exhausted && is_above_low (state, input));
 }
 
 /* Is a run at the limit wanted, though perhaps not yet? */
@@ -187,13 +186,12 @@ static bool
 limit_presses (const struct policy_state *state,
                const struct policy_input *input)
 {
-  return state->above_watermark && !state->exhausted
-    && input->reclaimable_bytes > WORTH_BYTES;
+  return state->above_watermark && !state->exhausted &&
+         input->reclaimable_bytes > WORTH_BYTES;
 }
 
 static bool
-wants_limit (const struct policy_state *state,
-             const struct policy_input *input)
+wants_limit (const struct policy_state *state, const struct policy_input *input)
 {
   if (state->running == POLICY_LIMIT)
     return state->above_watermark;
@@ -208,9 +206,9 @@ wants_discards (const struct policy_state *state,
     return false;
   if (state->running == POLICY_DISCARDS)
     return state->debt_bytes > 0;
-  return state->debt_bytes >= WORTH_BYTES && is_above_low (state, input)
-    && (!news.discarded ||
-        input->now_ns - state->debt_since_ns >= POLICY_DISCARD_MAX_NS);
+  return state->debt_bytes >= WORTH_BYTES && is_above_low (state, input) &&
+         (!news.discarded ||
+          input->now_ns - state->debt_since_ns >= POLICY_DISCARD_MAX_NS);
 }
 
 /* What was trimmed is not for these to see to. */
@@ -274,14 +272,18 @@ policy_decide (struct policy_state *state, const struct policy_input *input,
 
   ret->reason = choose_reason (state, input, news);
   set_goal (state, input, ret);
-  ret->keep_spare = input->pressure || state->above_watermark
-    || ret->reason == POLICY_PRESSURE ? 0 : POLICY_SPARE_ZSPAGES;
+  ret->keep_spare =
+    input->pressure || state->above_watermark || ret->reason == POLICY_PRESSURE
+      ? 0
+      : POLICY_SPARE_ZSPAGES;
   ret->refill_below_bytes = input->limit_bytes == PAGES_NO_LIMIT ? UINT64_MAX
-    : state->above_watermark ? 0 : low_watermark (input);
+                            : state->above_watermark             ? 0
+                                                     : low_watermark (input);
 
-  const bool may_sleep = ret->reason == POLICY_IDLE && !news.freed
-    && input->spare_bytes <= (uint64_t) ret->keep_spare * ZSPAGE_BYTES
-    && (input->manual || !limit_presses (state, input));
+  const bool may_sleep =
+    ret->reason == POLICY_IDLE && !news.freed &&
+    input->spare_bytes <= (uint64_t) ret->keep_spare * ZSPAGE_BYTES &&
+    (input->manual || !limit_presses (state, input));
   ret->wait_ns = may_sleep ? UINT64_MAX : POLICY_TICK_NS;
 
   state->running = ret->reason;

@@ -42,7 +42,7 @@
 
 #include "pool.h"
 
-#define POLICY_TICK_NS (50 * UINT64_C (1000000))        /* looks, while awake */
+#define POLICY_TICK_NS (50 * UINT64_C (1000000)) /* looks, while awake */
 #define POLICY_DISCARD_MAX_NS (500 * UINT64_C (1000000))
 #define POLICY_RETRY_NS (200 * UINT64_C (1000000))
 #define POLICY_LOW_BYTES ((uint64_t) 768 << 10)
@@ -72,35 +72,35 @@ extern bool policy_pack_pays (const struct pool_source *source,
 struct policy_input {
   uint64_t now_ns;
   bool manual;
-  bool pressure;                /* the system reported it since the last */
+  bool pressure; /* the system reported it since the last */
   uint64_t reclaimable_bytes;
   uint64_t spare_bytes;
   uint64_t arena_bytes;
   uint64_t held_bytes, limit_bytes;
-  uint64_t nr_frees;            /* ever */
-  uint64_t discarded_bytes;     /* ever, by trim and zero */
+  uint64_t nr_frees;        /* ever */
+  uint64_t discarded_bytes; /* ever, by trim and zero */
 };
 
 /* What is remembered from look to look; all zero at first. */
 struct policy_state {
-  uint64_t nr_frees;            /* of the last look */
+  uint64_t nr_frees; /* of the last look */
   uint64_t discarded_bytes;
-  uint64_t debt_bytes;          /* trimmed, not yet compacted for */
+  uint64_t debt_bytes; /* trimmed, not yet compacted for */
   uint64_t debt_since_ns;
-  uint64_t retry_at_ns;         /* at the limit, not before */
-  bool above_watermark;         /* hysteresis of the limit */
+  uint64_t retry_at_ns; /* at the limit, not before */
+  bool above_watermark; /* hysteresis of the limit */
   bool has_looked;
-  unsigned running;             /* enum policy_reason of the run under way */
-  bool exhausted;               /* a run left only what it could not have, and
+  unsigned running;     /* enum policy_reason of the run under way */
+  bool exhausted;       /* a run left only what it could not have, and
                                    nothing was freed since */
-  bool quiet_run_ended;         /* since the last look; not for overwrites */
-  bool busy_run_ended;          /* the same, for overwrites */
-  uint64_t left_bytes;          /* reclaimable that such a run has left */
+  bool quiet_run_ended; /* since the last look; not for overwrites */
+  bool busy_run_ended;  /* the same, for overwrites */
+  uint64_t left_bytes;  /* reclaimable that such a run has left */
   uint64_t busy_left_bytes;
 };
 
 enum policy_reason {
-  POLICY_IDLE,                  /* do not compact */
+  POLICY_IDLE, /* do not compact */
   POLICY_QUIET,
   POLICY_DISCARDS,
   POLICY_OVERWRITES,
@@ -109,11 +109,11 @@ enum policy_reason {
 };
 
 struct policy_decision {
-  enum policy_reason reason;    /* of the run; POLICY_IDLE: none */
-  uint64_t until_reclaimable;   /* the run ends when so little is left, */
-  uint64_t until_returned;      /* or so much has been returned */
-  unsigned keep_spare;          /* zspages; purge the others now */
-  uint64_t refill_below_bytes;  /* of held, for the pool's reserve */
+  enum policy_reason reason;   /* of the run; POLICY_IDLE: none */
+  uint64_t until_reclaimable;  /* the run ends when so little is left, */
+  uint64_t until_returned;     /* or so much has been returned */
+  unsigned keep_spare;         /* zspages; purge the others now */
+  uint64_t refill_below_bytes; /* of held, for the pool's reserve */
   /* Until the next look; UINT64_MAX: sleep until something is freed. */
   uint64_t wait_ns;
 };

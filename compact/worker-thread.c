@@ -44,8 +44,8 @@ open_pressure (const char *path)
   fd = open (path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
   if (fd == -1)
     return -1;
-  if (write (fd, pressure_trigger, sizeof pressure_trigger)
-      != (ssize_t) sizeof pressure_trigger) {
+  if (write (fd, pressure_trigger, sizeof pressure_trigger) !=
+      (ssize_t) sizeof pressure_trigger) {
     close (fd);
     return -1;
   }
@@ -53,8 +53,7 @@ open_pressure (const char *path)
 }
 
 int
-compact_worker_init (struct compact_worker *worker,
-                     struct compactor *compactor,
+compact_worker_init (struct compact_worker *worker, struct compactor *compactor,
                      const struct worker_settings *settings,
                      void (*facts) (void *opaque, struct worker_facts *ret),
                      void *opaque)
@@ -69,7 +68,7 @@ compact_worker_init (struct compact_worker *worker,
   worker->facts = facts;
   worker->opaque = opaque;
   worker->settings = *settings;
-  worker->settings.pressure_path = NULL;        /* was borrowed */
+  worker->settings.pressure_path = NULL; /* was borrowed */
   worker->next_class_idx = -1;
   lock_init (&worker->request_lock, LOCK_LEAF);
   return 0;
@@ -120,11 +119,10 @@ wait_for_news (struct compact_worker *worker, uint64_t wait_ns)
   if (ppoll (fds, 2, wait_ns == NEVER ? NULL : &timeout, NULL) <= 0)
     return;
   if (fds[0].revents != 0)
-    while (read (worker->event_fd, &rung, sizeof rung) == -1
-           && errno == EINTR)
+    while (read (worker->event_fd, &rung, sizeof rung) == -1 && errno == EINTR)
       ;
   if ((fds[1].revents & (POLLERR | POLLHUP | POLLNVAL)) != 0) {
-    close (worker->pressure_fd);        /* its cgroup has gone */
+    close (worker->pressure_fd); /* its cgroup has gone */
     worker->pressure_fd = -1;
   }
   else if ((fds[1].revents & POLLPRI) != 0)
@@ -141,12 +139,12 @@ run_worker (void *opaque)
   prctl (PR_SET_TIMERSLACK, 1000UL, 0UL, 0UL, 0UL);
   while (!atomic_load (&worker->stopping)) {
     const uint64_t before = service_thread_waited_ns ();
-    uint64_t wait_ns = compact_worker_step
-      (worker, worker->compactor->now_ns (), contended);
+    uint64_t wait_ns =
+      compact_worker_step (worker, worker->compactor->now_ns (), contended);
 
     /* After a pause it is to be found out again. */
-    contended = wait_ns == 0
-      && service_thread_waited_ns () - before > SERVICE_CONTENDED_NS;
+    contended = wait_ns == 0 &&
+                service_thread_waited_ns () - before > SERVICE_CONTENDED_NS;
     if (wait_ns < BREATH_NS)
       wait_ns = BREATH_NS;
     wait_for_news (worker, wait_ns);
@@ -162,8 +160,8 @@ compact_worker_start (struct compact_worker *worker)
   atomic_store (&worker->stopping, false);
   compact_worker_look_at (worker, 0);
   pool_set_spare_max (worker->compactor->pool, WORKER_SPARE_MAX);
-  r = service_thread_start (&worker->thread, "zmem-compact", run_worker,
-                            worker);
+  r =
+    service_thread_start (&worker->thread, "zmem-compact", run_worker, worker);
   if (r < 0) {
     pool_set_spare_max (worker->compactor->pool, 0);
     return r;

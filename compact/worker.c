@@ -61,8 +61,8 @@ step_run_locked (struct compact_worker *worker, uint64_t now_ns)
     return false;
   more = compactor_step (compactor, compactor->now_ns () + WORKER_SLICE_NS);
   if (rate > 0)
-    worker->budget_ns = now_ns
-      + (compactor->report.copied_bytes - copied) * NS_PER_S / rate;
+    worker->budget_ns =
+      now_ns + (compactor->report.copied_bytes - copied) * NS_PER_S / rate;
   return more;
 }
 
@@ -163,8 +163,8 @@ step_decided_run (struct compact_worker *worker, uint64_t now_ns,
   }
   /* Time for a look comes first. */
   return min_u64 (budget_wait (worker, now_ns),
-                  worker->next_look_ns > now_ns
-                  ? worker->next_look_ns - now_ns : 0);
+                  worker->next_look_ns > now_ns ? worker->next_look_ns - now_ns
+                                                : 0);
 }
 
 /*--------------------------------------------------------------------*/
@@ -234,7 +234,7 @@ look (struct compact_worker *worker, uint64_t now_ns)
 
   if (worker->running && next.reason != worker->decision.reason)
     cut_decided_run (worker);
-  if (worker->running) {        /* with the goal that it has */
+  if (worker->running) { /* with the goal that it has */
     next.until_returned = worker->decision.until_returned;
     next.until_reclaimable = worker->decision.until_reclaimable;
   }
@@ -260,8 +260,8 @@ purge_spare (struct compact_worker *worker)
   nr = stats.spare_bytes / ZSPAGE_BYTES;
   if (nr > keep + PURGE_ZSPAGES)
     keep = (unsigned) nr - PURGE_ZSPAGES;
-  return pool_purge_spare (pool, keep) > 0
-    && keep > worker->decision.keep_spare;
+  return pool_purge_spare (pool, keep) > 0 &&
+         keep > worker->decision.keep_spare;
 }
 
 /*--------------------------------------------------------------------*/
@@ -347,15 +347,15 @@ repeat_request (struct compact_worker *worker)
   LOCK_FOR_SCOPE (&worker->request_lock);
 
   if (worker->ticket_asked != worker->ticket_begun)
-    worker->next_class_idx = -1;        /* the one that follows has it now */
+    worker->next_class_idx = -1; /* the one that follows has it now */
   worker->ticket_begun = worker->ticket_finished;
 }
 
 static bool
 is_request_goal (const struct compact_goal *goal)
 {
-  return goal->thorough && goal->keep_spare == 0
-    && goal->until_reclaimable == 0 && goal->until_returned == UINT64_MAX;
+  return goal->thorough && goal->keep_spare == 0 &&
+         goal->until_reclaimable == 0 && goal->until_returned == UINT64_MAX;
 }
 
 /* Somebody waits for it, so it goes on where it is contended, and pauses
@@ -386,7 +386,7 @@ step_request (struct compact_worker *worker, uint64_t now_ns, bool contended)
   if (!more)
     return 0;
   return contended ? WORKER_PAUSE_NS
-    : min_u64 (budget_wait (worker, now_ns), POLICY_TICK_NS);
+                   : min_u64 (budget_wait (worker, now_ns), POLICY_TICK_NS);
 }
 
 /* Where there is no thread: by whoever asks. */
@@ -469,11 +469,10 @@ until_next_look (const struct compact_worker *worker, uint64_t now_ns)
   uint64_t wait_ns = NEVER;
 
   if (worker->next_look_ns != NEVER)
-    wait_ns =
-      worker->next_look_ns > now_ns ? worker->next_look_ns - now_ns : 0;
+    wait_ns = worker->next_look_ns > now_ns ? worker->next_look_ns - now_ns : 0;
   /* The system may have memory again, and tells nobody. */
-  return worker->refill_error == -ENOMEM
-    ? min_u64 (wait_ns, POLICY_TICK_NS) : wait_ns;
+  return worker->refill_error == -ENOMEM ? min_u64 (wait_ns, POLICY_TICK_NS)
+                                         : wait_ns;
 }
 
 uint64_t
@@ -489,7 +488,7 @@ compact_worker_step (struct compact_worker *worker, uint64_t now_ns,
   }
   if (look_is_due (worker, now_ns)) {
     look (worker, now_ns);
-    refill (worker);            /* see above: after the look's locks */
+    refill (worker); /* see above: after the look's locks */
   }
   if (purge_spare (worker))
     return contended ? WORKER_PAUSE_NS : 0;

@@ -33,9 +33,9 @@
 #define WORKER_PAUSE_NS (1000 * UINT64_C (1000))
 
 struct worker_settings {
-  bool manual;                  /* compact=manual */
-  uint64_t rate;                /* bytes copied a second; 0: any */
-  const char *pressure_path;    /* PSI file; NULL: none.  Borrowed for
+  bool manual;               /* compact=manual */
+  uint64_t rate;             /* bytes copied a second; 0: any */
+  const char *pressure_path; /* PSI file; NULL: none.  Borrowed for
                                    compact_worker_init alone */
 };
 
@@ -50,23 +50,23 @@ struct compact_worker {
   void *opaque;
   struct worker_settings settings;
 
-  _Atomic bool asleep;          /* a poke must wake it */
+  _Atomic bool asleep; /* a poke must wake it */
   _Atomic bool stopping;
-  int event_fd, pressure_fd;    /* -1: none */
+  int event_fd, pressure_fd; /* -1: none */
   pthread_t thread;
   bool started;
 
   /* The step's own. */
   struct policy_state policy;
-  struct policy_decision decision;      /* of the run under way */
-  bool running;                 /* a run of ours */
+  struct policy_decision decision; /* of the run under way */
+  bool running;                    /* a run of ours */
   bool pressure;
-  uint64_t run_returned;        /* totals.returned_bytes at its begin */
+  uint64_t run_returned; /* totals.returned_bytes at its begin */
   uint64_t next_look_ns;
-  uint64_t budget_ns;           /* when the budget allows the next slice */
-  int refill_error;             /* what the reserve lacks, for this reason */
+  uint64_t budget_ns; /* when the budget allows the next slice */
+  int refill_error;   /* what the reserve lacks, for this reason */
 
-  struct lock request_lock;     /* guards the rest */
+  struct lock request_lock; /* guards the rest */
   uint64_t ticket_asked, ticket_begun, ticket_finished;
   int next_class_idx;           /* of the run asked for; -1: all */
   struct compact_report report; /* of the last one finished */
@@ -75,12 +75,11 @@ struct compact_worker {
 /* 0 or -errno (no eventfd).  The compactor is borrowed until
  * compact_worker_destroy.
  */
-extern int compact_worker_init (struct compact_worker *worker,
-                                struct compactor *compactor,
-                                const struct worker_settings *settings,
-                                void (*facts) (void *opaque,
-                                               struct worker_facts *ret),
-                                void *opaque);
+extern int
+compact_worker_init (struct compact_worker *worker, struct compactor *compactor,
+                     const struct worker_settings *settings,
+                     void (*facts) (void *opaque, struct worker_facts *ret),
+                     void *opaque);
 extern void compact_worker_destroy (struct compact_worker *worker);
 
 /* The thread; 0 or -errno.  Stop: in the middle of a run, too, which is
@@ -113,8 +112,7 @@ extern uint64_t compact_worker_request (struct compact_worker *worker,
  * it has done so far.
  */
 extern bool compact_worker_report (struct compact_worker *worker,
-                                   uint64_t ticket,
-                                   struct compact_report *ret);
+                                   uint64_t ticket, struct compact_report *ret);
 
 /* One look or one slice at the time now_ns.  Returns when to be called
  * again, in nanoseconds from now: 0 at once; UINT64_MAX: when woken.

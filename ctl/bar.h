@@ -18,7 +18,7 @@ extern void bar_print (uint64_t filled, uint64_t rest, bool utf8, FILE *out);
 /* A character for each part, the higher the more of `whole` it is: from
  * nothing, a blank, by way of a trace to all of it.
  */
-extern void bar_print_parts (const uint64_t *parts, unsigned nr,
-                             uint64_t whole, bool utf8, FILE *out);
+extern void bar_print_parts (const uint64_t *parts, unsigned nr, uint64_t whole,
+                             bool utf8, FILE *out);
 
 #endif /* ZMEM_CTL_BAR_H */

@@ -13,9 +13,8 @@
 #include "map.h"
 
 const char *const cells_colours[NR_COLOURS] = {
-  "#440154", "#481a6c", "#472f7d", "#414487",
-  "#39568c", "#31688e", "#2a788e", "#23888e",
-  "#1f988b", "#22a884", "#35b779", "#54c568",
+  "#440154", "#481a6c", "#472f7d", "#414487", "#39568c", "#31688e",
+  "#2a788e", "#23888e", "#1f988b", "#22a884", "#35b779", "#54c568",
   "#7ad151", "#a5db36", "#d2e21b", "#fde725"
 };
 
@@ -45,8 +44,7 @@ count_all (const struct map *map, uint64_t limit)
   unsigned i;
 
   for (i = 0; i < map->nr; ++i)
-    nr += cells_count (&map->classes[i],
-                       cells_share (&map->classes[i], limit));
+    nr += cells_count (&map->classes[i], cells_share (&map->classes[i], limit));
   return nr;
 }
 
@@ -71,8 +69,8 @@ struct map_zspage
 cells_mean (const struct map_class *class, uint64_t share, uint64_t idx)
 {
   const uint64_t begin = idx * share;
-  const uint64_t end = class->nr_zspages - begin < share
-    ? class->nr_zspages : begin + share;
+  const uint64_t end =
+    class->nr_zspages - begin < share ? class->nr_zspages : begin + share;
   uint64_t inuse = 0, resident_pages = 0, i;
   struct map_zspage mean;
 
@@ -84,7 +82,7 @@ cells_mean (const struct map_class *class, uint64_t share, uint64_t idx)
   }
   /* Down: full is what is full, and up: resident is what has any page. */
   mean.inuse = (unsigned) (inuse / (end - begin));
-  mean.resident_pages = (unsigned) ((resident_pages + (end - begin) - 1)
-                                    / (end - begin));
+  mean.resident_pages =
+    (unsigned) ((resident_pages + (end - begin) - 1) / (end - begin));
   return mean;
 }

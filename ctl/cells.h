@@ -34,6 +34,6 @@ extern struct map_zspage cells_mean (const struct map_class *class,
  */
 #define NR_COLOURS 16
 extern const char *const cells_colours[NR_COLOURS];
-extern unsigned cells_colour (unsigned inuse);  /* in 255ths */
+extern unsigned cells_colour (unsigned inuse); /* in 255ths */
 
 #endif /* ZMEM_CTL_CELLS_H */

@@ -56,7 +56,7 @@ wait_ready (struct client *client, short events, int64_t until_ms)
 {
   struct pollfd fds[2] = {
     { .fd = client->fd, .events = events },
-    { .fd = client->interrupt_fd, .events = POLLIN }
+    { .fd = client->interrupt_fd, .events = POLLIN },
   };
   int64_t left;
   int r;
@@ -66,8 +66,7 @@ wait_ready (struct client *client, short events, int64_t until_ms)
     r = left <= 0 ? 0 : poll (fds, 2, (int) left);
   } while (r == -1 && errno == EINTR);
   if (r > 0 && fds[1].revents != 0)
-    return fail (client, CLIENT_INTERRUPTED, "%s: interrupted",
-                 client->path);
+    return fail (client, CLIENT_INTERRUPTED, "%s: interrupted", client->path);
   if (r > 0)
     return true;
   return fail (client, CLIENT_NO_ANSWER,
@@ -83,8 +82,8 @@ fail_connect (struct client *client, int err)
     return fail (client, CLIENT_UNREACHABLE, "%s: there is no such socket",
                  client->path);
   case ECONNREFUSED:
-    return fail (client, CLIENT_DEAD,
-                 "%s: no server listens there", client->path);
+    return fail (client, CLIENT_DEAD, "%s: no server listens there",
+                 client->path);
   case EACCES:
     return fail (client, CLIENT_UNREACHABLE,
                  "%s: only the server's user and root may use this socket",
@@ -103,7 +102,7 @@ bool
 client_open (struct client *client, const char *path, int timeout_ms)
 {
   static const struct timespec pause = {
-    .tv_nsec = CONNECT_PAUSE_MS * 1000 * 1000
+    .tv_nsec = CONNECT_PAUSE_MS * 1000 * 1000,
   };
   const int64_t until_ms = now_ms () + timeout_ms;
   struct sockaddr_un addr = { .sun_family = AF_UNIX };
@@ -119,12 +118,11 @@ client_open (struct client *client, const char *path, int timeout_ms)
                  sizeof addr.sun_path - 1);
   strcpy (addr.sun_path, path);
 
-  client->fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
-                       0);
+  client->fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (client->fd == -1)
     return fail_connect (client, errno);
-  while (connect (client->fd, (const struct sockaddr *) &addr,
-                  sizeof addr) == -1) {
+  while (connect (client->fd, (const struct sockaddr *) &addr, sizeof addr) ==
+         -1) {
     const int err = errno;
 
     /* EAGAIN: the server's queue is full; nothing tells when it is not. */
@@ -145,8 +143,8 @@ client_open (struct client *client, const char *path, int timeout_ms)
 static bool
 fail_stranger (struct client *client)
 {
-  return fail (client, CLIENT_STRANGER,
-               "%s: what answers there is no zmem", client->path);
+  return fail (client, CLIENT_STRANGER, "%s: what answers there is no zmem",
+               client->path);
 }
 
 void
@@ -173,7 +171,7 @@ send_all (struct client *client, const char *data, size_t bytes,
         return false;
     }
     else if (errno == EPIPE || errno == ECONNRESET)
-      return true;              /* it may have said why: that is read next */
+      return true; /* it may have said why: that is read next */
     else if (errno != EINTR)
       return fail (client, CLIENT_NO_ANSWER, "%s: %m", client->path);
   }
@@ -182,8 +180,7 @@ send_all (struct client *client, const char *data, size_t bytes,
 
 /* At least one byte and at most `bytes`; 0: failed. */
 static size_t
-receive_some (struct client *client, char *data, size_t bytes,
-              int64_t until_ms)
+receive_some (struct client *client, char *data, size_t bytes, int64_t until_ms)
 {
   for (;;) {
     const ssize_t r = recv (client->fd, data, bytes, 0);
@@ -198,8 +195,8 @@ receive_some (struct client *client, char *data, size_t bytes,
       continue;
     }
     if (r == 0)
-      fail (client, CLIENT_NO_ANSWER,
-            "%s: the server closed the connection", client->path);
+      fail (client, CLIENT_NO_ANSWER, "%s: the server closed the connection",
+            client->path);
     else
       fail (client, CLIENT_NO_ANSWER, "%s: %m", client->path);
     return 0;
@@ -223,9 +220,9 @@ receive_head (struct client *client, char head[HEAD_MAX_BYTES],
       return true;
     }
     /* The longest first word is known before anything is trusted. */
-    if (++used == HEAD_MAX_BYTES
-        || (used == 3 && strncmp (head, "ok ", 3) != 0
-            && strncmp (head, "err", 3) != 0))
+    if (++used == HEAD_MAX_BYTES ||
+        (used == 3 && strncmp (head, "ok ", 3) != 0 &&
+         strncmp (head, "err", 3) != 0))
       return fail_stranger (client);
   }
 }
@@ -241,8 +238,7 @@ receive_body (struct client *client, size_t bytes, int64_t until_ms)
     return NULL;
   }
   while (used < bytes) {
-    const size_t r = receive_some (client, body + used, bytes - used,
-                                   until_ms);
+    const size_t r = receive_some (client, body + used, bytes - used, until_ms);
     if (r == 0) {
       free (body);
       return NULL;
@@ -262,9 +258,9 @@ client_ask (struct client *client, const char *command)
 
   assert (strchr (command, '\n') == NULL);
 
-  if (!send_all (client, command, strlen (command), until_ms)
-      || !send_all (client, "\n", 1, until_ms)
-      || !receive_head (client, head, until_ms))
+  if (!send_all (client, command, strlen (command), until_ms) ||
+      !send_all (client, "\n", 1, until_ms) ||
+      !receive_head (client, head, until_ms))
     return NULL;
 
   if (strncmp (head, "error ", 6) == 0) {
@@ -272,8 +268,8 @@ client_ask (struct client *client, const char *command)
     fail (client, CLIENT_REFUSED, "%s", head + 6);
     return NULL;
   }
-  if (strncmp (head, "ok ", 3) != 0 || !value_is_number (head + 3, &bytes)
-      || bytes > BODY_MAX_BYTES) {
+  if (strncmp (head, "ok ", 3) != 0 || !value_is_number (head + 3, &bytes) ||
+      bytes > BODY_MAX_BYTES) {
     fail_stranger (client);
     return NULL;
   }

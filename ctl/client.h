@@ -20,22 +20,22 @@
 #define CLIENT_ERROR_BYTES 1024
 
 enum client_failure {
-  CLIENT_UNREACHABLE,           /* there is no socket, or not for us */
-  CLIENT_DEAD,                  /* a socket that nobody listens on */
-  CLIENT_NO_ANSWER,             /* not in time, or not all of it */
-  CLIENT_STRANGER,              /* what listens there is no zmem */
-  CLIENT_INTERRUPTED,           /* by interrupt_fd */
-  CLIENT_REFUSED                /* the server answered an error */
+  CLIENT_UNREACHABLE, /* there is no socket, or not for us */
+  CLIENT_DEAD,        /* a socket that nobody listens on */
+  CLIENT_NO_ANSWER,   /* not in time, or not all of it */
+  CLIENT_STRANGER,    /* what listens there is no zmem */
+  CLIENT_INTERRUPTED, /* by interrupt_fd */
+  CLIENT_REFUSED      /* the server answered an error */
 };
 
 struct client {
-  int fd;                       /* -1: not connected */
-  const char *path;             /* borrowed */
-  int timeout_ms;               /* a connection's, and an answer's */
+  int fd;           /* -1: not connected */
+  const char *path; /* borrowed */
+  int timeout_ms;   /* a connection's, and an answer's */
   /* Waiting ends when this can be read.  -1, as client_open sets it: none */
   int interrupt_fd;
-  enum client_failure failure;  /* of the call that failed last, with */
-  char error[CLIENT_ERROR_BYTES];       /* one sentence */
+  enum client_failure failure;    /* of the call that failed last, with */
+  char error[CLIENT_ERROR_BYTES]; /* one sentence */
 };
 
 /* Connect.  False: see client->failure and client->error. */

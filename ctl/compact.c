@@ -31,8 +31,8 @@ is_class_size (const char *text)
 
   if (*text < '0' || *text > '9' || strlen (text) > CLASS_MAX_LETTERS)
     return false;
-  return !value_is_number (text, &bytes)
-    || (bytes >= 1 && bytes <= CLASS_MAX_BYTES);
+  return !value_is_number (text, &bytes) ||
+         (bytes >= 1 && bytes <= CLASS_MAX_BYTES);
 }
 
 bool
@@ -44,8 +44,8 @@ compact_understands (char *args[], int nr)
     ++args;
     --nr;
   }
-  return nr == 0
-    || (nr == 2 && strcmp (args[0], "class") == 0 && is_class_size (args[1]));
+  return nr == 0 ||
+         (nr == 2 && strcmp (args[0], "class") == 0 && is_class_size (args[1]));
 }
 
 /* " 42.3 %  1.2 GiB given back  830.0 MiB/s copied" */
@@ -55,24 +55,21 @@ describe (const struct values *values, int64_t passed_ms,
 {
   const uint64_t returned = values_get (values, "compact_returned_bytes");
   const uint64_t all = returned + values_get (values, "reclaimable_bytes");
-  const double rate = (double) values_get (values, "compact_copied_bytes")
-    * 1000 / (double) passed_ms;
+  const double rate = (double) values_get (values, "compact_copied_bytes") *
+                      1000 / (double) passed_ms;
   char percent[TEXT_BYTES], bytes[TEXT_BYTES], copied[TEXT_BYTES];
 
   /* Of a sum that has wrapped around there is no part. */
-  ret->done = all < returned || all == 0 ? 0
-    : (double) returned / (double) all;
-  snprintf (ret->line, sizeof ret->line,
-            "%8s %11s given back %11s/s copied",
-            text_percent (returned, all, percent),
-            text_size (returned, bytes),
+  ret->done = all < returned || all == 0 ? 0 : (double) returned / (double) all;
+  snprintf (ret->line, sizeof ret->line, "%8s %11s given back %11s/s copied",
+            text_percent (returned, all, percent), text_size (returned, bytes),
             text_size (text_round (rate), copied));
 }
 
 static const struct run_kind compact_kind = {
   .status_command = STATUS_COMMAND,
   .state = "compact_state",
-  .progress = describe
+  .progress = describe,
 };
 
 /* The same without "wait": see above. */
@@ -88,29 +85,25 @@ drop_wait (const char *command, char line[COMMAND_BYTES])
 }
 
 enum run_end
-compact_run (struct client *client, const char *command,
-             struct values *values)
+compact_run (struct client *client, const char *command, struct values *values)
 {
   char line[COMMAND_BYTES];
 
   if (strcmp (command, STATUS_COMMAND) == 0)
     return run_ask (&compact_kind, client, command, values);
-  return run_follow (&compact_kind, client, drop_wait (command, line),
-                     values);
+  return run_follow (&compact_kind, client, drop_wait (command, line), values);
 }
 
 /* The report. */
 
 static const char *
-get_size (const struct values *values, const char *name,
-          char text[TEXT_BYTES])
+get_size (const struct values *values, const char *name, char text[TEXT_BYTES])
 {
   return text_size (values_get (values, name), text);
 }
 
 static const char *
-get_count (const struct values *values, const char *name,
-           char text[TEXT_BYTES])
+get_count (const struct values *values, const char *name, char text[TEXT_BYTES])
 {
   return text_count (values_get (values, name), text);
 }

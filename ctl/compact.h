@@ -21,8 +21,7 @@ extern bool compact_understands (char *args[], int nr);
 /* Send `command`, wait until the compaction that it began has ended, and
  * fill in what the server says of it, to be freed after RUN_REPORTED.
  */
-extern enum run_end compact_run (struct client *client,
-                                 const char *command,
+extern enum run_end compact_run (struct client *client, const char *command,
                                  struct values *values);
 
 /* The report for people. */

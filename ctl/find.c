@@ -33,8 +33,8 @@ end_without_memory (void)
 static void
 add_path (struct sockets *sockets, const char *path)
 {
-  char **paths = realloc (sockets->paths,
-                          (sockets->nr + 1) * sizeof *sockets->paths);
+  char **paths =
+    realloc (sockets->paths, (sockets->nr + 1) * sizeof *sockets->paths);
 
   if (paths == NULL)
     end_without_memory ();
@@ -59,8 +59,8 @@ add_path (struct sockets *sockets, const char *path)
 static bool
 is_trusted (const struct stat *st, uid_t directory_uid)
 {
-  return st->st_uid == 0 || st->st_uid == geteuid ()
-    || st->st_uid == directory_uid;
+  return st->st_uid == 0 || st->st_uid == geteuid () ||
+         st->st_uid == directory_uid;
 }
 
 static void
@@ -74,14 +74,13 @@ find_in_opened (struct sockets *sockets, int directory_fd, uid_t owner,
   int i;
 
   for (i = 0; i < nr; ++i) {
-    const int bytes = snprintf (path, sizeof path, "%s/%s", directory,
-                                entries[i]->d_name);
-    if (bytes < (int) sizeof path
-        && fstatat (directory_fd, entries[i]->d_name, &st,
-                    AT_SYMLINK_NOFOLLOW) == 0
-        && S_ISSOCK (st.st_mode)
-        && (st.st_mode & ALLPERMS) == CONTROL_MODE
-        && is_trusted (&st, owner))
+    const int bytes =
+      snprintf (path, sizeof path, "%s/%s", directory, entries[i]->d_name);
+    if (bytes < (int) sizeof path &&
+        fstatat (directory_fd, entries[i]->d_name, &st, AT_SYMLINK_NOFOLLOW) ==
+          0 &&
+        S_ISSOCK (st.st_mode) && (st.st_mode & ALLPERMS) == CONTROL_MODE &&
+        is_trusted (&st, owner))
       add_path (sockets, path);
     free (entries[i]);
   }
@@ -100,8 +99,7 @@ find_in (struct sockets *sockets, const char *directory, bool any_owner)
 
   if (fd == -1)
     return;
-  if (fstat (fd, &st) == 0
-      && (any_owner || is_trusted (&st, 0)))
+  if (fstat (fd, &st) == 0 && (any_owner || is_trusted (&st, 0)))
     find_in_opened (sockets, fd, st.st_uid, directory);
   close (fd);
 }
@@ -205,12 +203,13 @@ find_only_server (int timeout_ms, char *error, size_t error_bytes)
   if (nr_live == 0)
     explain (error, error_bytes,
              "no running server was found in %s%s: name its control socket"
-             " with -s SOCKET or in $ZMEM_CONTROL", find_where (),
-             sockets.nr == 0 ? "" : ", where no socket answers");
+             " with -s SOCKET or in $ZMEM_CONTROL",
+             find_where (), sockets.nr == 0 ? "" : ", where no socket answers");
   if (nr_live > 1) {
     explain (error, error_bytes,
              "%zu servers are running in %s: choose one with -s SOCKET"
-             " (zmemctl list shows them)", nr_live, find_where ());
+             " (zmemctl list shows them)",
+             nr_live, find_where ());
     free (only);
     only = NULL;
   }

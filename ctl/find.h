@@ -12,7 +12,7 @@
 #include <stddef.h>
 
 struct sockets {
-  char **paths;                 /* owned, sorted within a directory */
+  char **paths; /* owned, sorted within a directory */
   size_t nr;
 };
 
@@ -30,7 +30,6 @@ extern const char *find_where (void);
  * there is none, or several; and in `error` one sentence.  Each server is
  * given timeout_ms to answer.
  */
-extern char *find_only_server (int timeout_ms, char *error,
-                               size_t error_bytes);
+extern char *find_only_server (int timeout_ms, char *error, size_t error_bytes);
 
 #endif /* ZMEM_CTL_FIND_H */

@@ -47,12 +47,12 @@ latency_subtract (const struct latency *now, const struct latency *before,
 
   *ret = *now;
   for (i = 0; i < ret->nr; ++i) {
-    while (j < before->nr
-           && before->buckets[j].bound_us < ret->buckets[i].bound_us)
+    while (j < before->nr &&
+           before->buckets[j].bound_us < ret->buckets[i].bound_us)
       ++j;
-    if (j < before->nr
-        && before->buckets[j].bound_us <= ret->buckets[i].bound_us
-        && before->buckets[j].count <= ret->buckets[i].count)
+    if (j < before->nr &&
+        before->buckets[j].bound_us <= ret->buckets[i].bound_us &&
+        before->buckets[j].count <= ret->buckets[i].count)
       ret->buckets[i].count -= before->buckets[j].count;
   }
 }

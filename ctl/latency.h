@@ -16,9 +16,9 @@
 struct latency {
   unsigned nr;
   struct {
-    double bound_us;            /* the last may be INFINITY */
+    double bound_us; /* the last may be INFINITY */
     uint64_t count;
-  } buckets[LATENCY_MAX_BUCKETS];       /* ascending */
+  } buckets[LATENCY_MAX_BUCKETS]; /* ascending */
 };
 
 /* Parse "0.5:12 0.75:3 inf:1".  NULL, or what is no such text: as far as it

@@ -21,10 +21,10 @@
 #include "values.h"
 
 struct server {
-  char *path;                   /* borrowed; NULL: no control socket */
+  char *path; /* borrowed; NULL: no control socket */
   bool live;
-  struct values values;         /* where it is live */
-  enum client_failure failure;  /* where it is not */
+  struct values values;        /* where it is live */
+  enum client_failure failure; /* where it is not */
   char error[CLIENT_ERROR_BYTES];
 };
 
@@ -58,9 +58,11 @@ print_server_json (const struct server *server, FILE *out)
   fputs ("{\"socket\": ", out);
   json_print_string (server->path, out);
   if (server->live)
-    fprintf (out, ", \"live\": true, \"size_bytes\": %" PRIu64
+    fprintf (out,
+             ", \"live\": true, \"size_bytes\": %" PRIu64
              ", \"held_bytes\": %" PRIu64 ", \"ratio_thousandths\": %" PRIu64
-             "}", values_get (values, "size_bytes"),
+             "}",
+             values_get (values, "size_bytes"),
              values_get (values, "held_bytes"),
              values_get (values, "ratio_thousandths"));
   else {
@@ -79,7 +81,7 @@ print_server (const struct server *server, int path_width, FILE *out)
     [CLIENT_NO_ANSWER] = "does not answer",
     [CLIENT_STRANGER] = "no control socket",
     [CLIENT_INTERRUPTED] = "interrupted",
-    [CLIENT_REFUSED] = "refuses to answer"
+    [CLIENT_REFUSED] = "refuses to answer",
   };
   const struct values *values = &server->values;
   char size[TEXT_BYTES], held[TEXT_BYTES], ratio[TEXT_BYTES];

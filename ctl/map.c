@@ -20,7 +20,7 @@
 #include "map.h"
 #include "values.h"
 
-#define DIGITS 4                /* a zspage */
+#define DIGITS 4 /* a zspage */
 
 static unsigned
 count_lines (const char *body)
@@ -91,10 +91,10 @@ check_zspages (const struct map_class *class)
 static bool
 parse_class (char *line, struct map_class *class)
 {
-  if (!parse_number (&line, &class->object_bytes)
-      || !parse_number (&line, &class->objects_per_zspage)
-      || !parse_number (&line, &class->nr_zspages)
-      || line == NULL || !join_digits (line, class->nr_zspages))
+  if (!parse_number (&line, &class->object_bytes) ||
+      !parse_number (&line, &class->objects_per_zspage) ||
+      !parse_number (&line, &class->nr_zspages) || line == NULL ||
+      !join_digits (line, class->nr_zspages))
     return false;
   class->digits = line;
   return class->nr_zspages > 0 && check_zspages (class);
@@ -150,7 +150,7 @@ map_zspage (const struct map_class *class, uint64_t idx)
   const char *digits = class->digits + DIGITS * idx;
   const struct map_zspage zspage = {
     .inuse = parse_byte (digits),
-    .resident_pages = parse_byte (digits + 2)
+    .resident_pages = parse_byte (digits + 2),
   };
 
   return zspage;

@@ -11,16 +11,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define MAP_PAGES 64            /* of a zspage */
+#define MAP_PAGES 64 /* of a zspage */
 
 struct map_class {
   uint64_t object_bytes, objects_per_zspage, nr_zspages;
-  const char *digits;           /* 4 a zspage, fullest first */
+  const char *digits; /* 4 a zspage, fullest first */
 };
 
 struct map {
-  char *body;                   /* owned; the digits lie in it */
-  struct map_class *classes;    /* owned */
+  char *body;                /* owned; the digits lie in it */
+  struct map_class *classes; /* owned */
   unsigned nr;
 };
 
@@ -31,7 +31,7 @@ extern bool map_parse (struct map *map, char *body);
 extern void map_free (struct map *map);
 
 struct map_zspage {
-  unsigned inuse;               /* of its slots, in 255ths */
+  unsigned inuse; /* of its slots, in 255ths */
   unsigned resident_pages;
 };
 extern struct map_zspage map_zspage (const struct map_class *class,

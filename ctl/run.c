@@ -28,7 +28,7 @@
 #include "terminal.h"
 
 #define LOOK_MS 100
-#define PATIENCE_MS 500         /* what is over sooner needs no bar */
+#define PATIENCE_MS 500 /* what is over sooner needs no bar */
 
 /* The bar. */
 
@@ -113,8 +113,8 @@ run_ask (const struct run_kind *kind, struct client *client,
 }
 
 static enum run_end
-wait_finished (const struct run_kind *kind, struct client *client,
-               int end_fd, struct values *values)
+wait_finished (const struct run_kind *kind, struct client *client, int end_fd,
+               struct values *values)
 {
   enum run_end end = RUN_REPORTED;
   struct run_progress progress;
@@ -130,7 +130,8 @@ wait_finished (const struct run_kind *kind, struct client *client,
     }
     values_free (values);
     end = wait_look (end_fd)
-      ? run_ask (kind, client, kind->status_command, values) : RUN_LEFT;
+            ? run_ask (kind, client, kind->status_command, values)
+            : RUN_LEFT;
   }
   erase_drawing (&drawing);
   return end;

@@ -19,28 +19,27 @@
 
 /* How far a run is: so much of it, and that in words, for behind the bar. */
 struct run_progress {
-  double done;                  /* from 0 to 1 */
+  double done; /* from 0 to 1 */
   char line[RUN_LINE_BYTES];
 };
 
 struct run_kind {
-  const char *status_command;   /* asks for the report as of now */
-  const char *state;            /* the name of the value that says "running" */
+  const char *status_command; /* asks for the report as of now */
+  const char *state;          /* the name of the value that says "running" */
   void (*progress) (const struct values *values, int64_t passed_ms,
                     struct run_progress *ret);
 };
 
 enum run_end {
-  RUN_REPORTED,                 /* see the values */
-  RUN_FAILED,                   /* see client->error */
-  RUN_STRANGE,                  /* the answer is none that is known */
-  RUN_LEFT                      /* Ctrl-C or its like, while it was running */
+  RUN_REPORTED, /* see the values */
+  RUN_FAILED,   /* see client->error */
+  RUN_STRANGE,  /* the answer is none that is known */
+  RUN_LEFT      /* Ctrl-C or its like, while it was running */
 };
 
 /* Send `command` and fill in the report that comes back. */
-extern enum run_end run_ask (const struct run_kind *kind,
-                             struct client *client, const char *command,
-                             struct values *values);
+extern enum run_end run_ask (const struct run_kind *kind, struct client *client,
+                             const char *command, struct values *values);
 
 /* The same, but wait until the run has ended; the report is its last.  Where
  * standard error is a terminal, and it takes some time, that shows how far

@@ -62,8 +62,8 @@ replace (const char *path, const char *data, size_t bytes)
   char temporary[PATH_MAX];
   int fd, r;
 
-  if (snprintf (temporary, sizeof temporary, "%s.XXXXXX", path)
-      >= (int) sizeof temporary)
+  if (snprintf (temporary, sizeof temporary, "%s.XXXXXX", path) >=
+      (int) sizeof temporary)
     return -ENAMETOOLONG;
   fd = mkostemp (temporary, O_CLOEXEC);
   if (fd == -1)

@@ -38,13 +38,13 @@
 
 /* In units of the picture, about pixels. */
 #define MARGIN 16
-#define CLASS_MAX_CELLS 1024    /* more are no easier read */
+#define CLASS_MAX_CELLS 1024 /* more are no easier read */
 #define CELL_WIDTH 5
 #define CELL_STEP 6
-#define CELL_HEIGHT 16          /* of one whose pages are all resident */
+#define CELL_HEIGHT 16 /* of one whose pages are all resident */
 #define ROW_STEP 19
 #define BAND_GAP 5
-#define BYTES_RIGHT 60          /* columns of text end there */
+#define BYTES_RIGHT 60 /* columns of text end there */
 #define ZSPAGES_RIGHT 130
 #define SHARE_RIGHT 185
 #define CELLS_LEFT 200
@@ -54,7 +54,7 @@
 #define LEGEND_BASE 98
 #define HEAD_BASE 130
 #define BANDS_TOP 140
-#define TEXT_RISE 4             /* of a cell's text, above its lower edge */
+#define TEXT_RISE 4 /* of a cell's text, above its lower edge */
 
 /* How bands are laid out, by how many zspages there are; about as wide. */
 static const struct shape {
@@ -68,9 +68,9 @@ static const struct shape {
 #define WIDTH (CELLS_LEFT + 128 * CELL_STEP + MARGIN)
 
 struct layout {
-  uint64_t limit;               /* cells a class, at most */
+  uint64_t limit; /* cells a class, at most */
   unsigned nr_columns, cells_a_row;
-  uint64_t bottom;              /* the band that passes it ends its column */
+  uint64_t bottom; /* the band that passes it ends its column */
 };
 
 /* A place for a band. */
@@ -96,11 +96,10 @@ picture_width (const struct layout *layout)
 static uint64_t
 band_height (const struct layout *layout, const struct map_class *class)
 {
-  const uint64_t nr = cells_count (class,
-                                   cells_share (class, layout->limit));
+  const uint64_t nr = cells_count (class, cells_share (class, layout->limit));
 
-  return (nr + layout->cells_a_row - 1) / layout->cells_a_row * ROW_STEP
-    + BAND_GAP;
+  return (nr + layout->cells_a_row - 1) / layout->cells_a_row * ROW_STEP +
+         BAND_GAP;
 }
 
 /* Where the band after that of `class`, at `place`, comes. */
@@ -156,7 +155,8 @@ print_begin (uint64_t width, uint64_t height, FILE *out)
 {
   unsigned i;
 
-  fprintf (out, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
+  fprintf (out,
+           "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
            "<svg xmlns=\"http://www.w3.org/2000/svg\" role=\"img\""
            " width=\"%" PRIu64 "\" height=\"%" PRIu64 "\""
            " viewBox=\"0 0 %" PRIu64 " %" PRIu64 "\">\n"
@@ -165,12 +165,15 @@ print_begin (uint64_t width, uint64_t height, FILE *out)
            "text { font: 12px sans-serif; fill: #222222 }\n"
            ".number { text-anchor: end }\n"
            ".title { font-size: 18px; font-weight: bold }\n"
-           ".strip { fill: #ececec }\n", width, height, width, height);
+           ".strip { fill: #ececec }\n",
+           width, height, width, height);
   for (i = 0; i < NR_COLOURS; ++i)
     fprintf (out, ".c%u { fill: %s }\n", i, cells_colours[i]);
-  fprintf (out, "</style>\n"
+  fprintf (out,
+           "</style>\n"
            "<rect width=\"%" PRIu64 "\" height=\"%" PRIu64 "\""
-           " fill=\"#ffffff\"/>\n", width, height);
+           " fill=\"#ffffff\"/>\n",
+           width, height);
 }
 
 static void
@@ -196,14 +199,17 @@ print_title (const struct map *map, const struct values *stats, FILE *out)
   print_size (stats, ": held", "held_bytes", out);
   print_size (stats, ", reclaimable", "reclaimable_bytes", out);
   if (values_number (stats, "fragmentation_thousandths", &thousandths))
-    fprintf (out, ", fragmentation %s",
-             text_percent (thousandths, 1000, text));
-  fprintf (out, "</text>\n<text x=\"%d\" y=\"%d\">%s zspage%s in %u size"
-           " class%s", MARGIN, SUBTITLE_BASE, text_count (nr, text),
-           nr == 1 ? "" : "s", map->nr, map->nr == 1 ? "" : "es");
-  fprintf (out, "</text>\n<text x=\"%d\" y=\"%d\">A cell is a zspage, or the"
+    fprintf (out, ", fragmentation %s", text_percent (thousandths, 1000, text));
+  fprintf (out,
+           "</text>\n<text x=\"%d\" y=\"%d\">%s zspage%s in %u size"
+           " class%s",
+           MARGIN, SUBTITLE_BASE, text_count (nr, text), nr == 1 ? "" : "s",
+           map->nr, map->nr == 1 ? "" : "es");
+  fprintf (out,
+           "</text>\n<text x=\"%d\" y=\"%d\">A cell is a zspage, or the"
            " mean of as many as stands beside its class; the fullest come"
-           " first.</text>\n", MARGIN, NOTE_BASE);
+           " first.</text>\n",
+           MARGIN, NOTE_BASE);
 }
 
 #define LEGEND_STEP 14
@@ -216,17 +222,20 @@ print_legend (FILE *out)
   const int full = LEGEND_LEFT + NR_COLOURS * LEGEND_STEP;
   unsigned i;
 
-  fprintf (out, "<text x=\"%d\" y=\"%d\">slots in use:</text>\n"
-           "<text class=\"number\" x=\"%d\" y=\"%d\">none</text>\n", MARGIN,
-           LEGEND_BASE, LEGEND_LEFT - 8, LEGEND_BASE);
+  fprintf (out,
+           "<text x=\"%d\" y=\"%d\">slots in use:</text>\n"
+           "<text class=\"number\" x=\"%d\" y=\"%d\">none</text>\n",
+           MARGIN, LEGEND_BASE, LEGEND_LEFT - 8, LEGEND_BASE);
   for (i = 0; i < NR_COLOURS; ++i)
-    fprintf (out, "<rect class=\"c%u\" x=\"%u\" y=\"%d\" width=\"%d\""
-             " height=\"%d\"/>\n", i,
-             LEGEND_LEFT + i * LEGEND_STEP + (i == NR_COLOURS - 1 ? 4 : 0),
-             LEGEND_BASE - CELL_HEIGHT + TEXT_RISE, LEGEND_STEP,
-             CELL_HEIGHT);
-  fprintf (out, "<text x=\"%d\" y=\"%d\">all; a cell is as high as the part"
-           " of its pages that is resident</text>\n", full + 12, LEGEND_BASE);
+    fprintf (out,
+             "<rect class=\"c%u\" x=\"%u\" y=\"%d\" width=\"%d\""
+             " height=\"%d\"/>\n",
+             i, LEGEND_LEFT + i * LEGEND_STEP + (i == NR_COLOURS - 1 ? 4 : 0),
+             LEGEND_BASE - CELL_HEIGHT + TEXT_RISE, LEGEND_STEP, CELL_HEIGHT);
+  fprintf (out,
+           "<text x=\"%d\" y=\"%d\">all; a cell is as high as the part"
+           " of its pages that is resident</text>\n",
+           full + 12, LEGEND_BASE);
 }
 
 static void
@@ -238,7 +247,7 @@ print_head (FILE *out)
   } heads[] = {
     { BYTES_RIGHT, "bytes" },
     { ZSPAGES_RIGHT, "zspages" },
-    { SHARE_RIGHT, "a cell" }
+    { SHARE_RIGHT, "a cell" },
   };
   unsigned i;
 
@@ -252,14 +261,15 @@ print_number (uint64_t number, int right, uint64_t base, FILE *out)
 {
   char text[TEXT_BYTES];
 
-  fprintf (out, "<text class=\"number\" x=\"%d\" y=\"%" PRIu64 "\">%s"
-           "</text>\n", right, base, text_count (number, text));
+  fprintf (out,
+           "<text class=\"number\" x=\"%d\" y=\"%" PRIu64 "\">%s"
+           "</text>\n",
+           right, base, text_count (number, text));
 }
 
 /* What a cell would fill were all of its pages resident. */
 static void
-print_strip (uint64_t nr_cells, unsigned cells_a_row, uint64_t top,
-             FILE *out)
+print_strip (uint64_t nr_cells, unsigned cells_a_row, uint64_t top, FILE *out)
 {
   uint64_t bottom = top + CELL_HEIGHT;
 
@@ -268,8 +278,8 @@ print_strip (uint64_t nr_cells, unsigned cells_a_row, uint64_t top,
     const uint64_t nr = nr_cells < cells_a_row ? nr_cells : cells_a_row;
     const uint64_t width = nr * CELL_STEP - (CELL_STEP - CELL_WIDTH);
 
-    fprintf (out, "M%d %" PRIu64 "h%" PRIu64 "v-%dh-%" PRIu64 "z",
-             CELLS_LEFT, bottom, width, CELL_HEIGHT, width);
+    fprintf (out, "M%d %" PRIu64 "h%" PRIu64 "v-%dh-%" PRIu64 "z", CELLS_LEFT,
+             bottom, width, CELL_HEIGHT, width);
     nr_cells -= nr;
     bottom += ROW_STEP;
   }
@@ -286,8 +296,8 @@ print_cells (const struct map_class *class, uint64_t share,
 
   for (i = 0; i < nr; ++i) {
     const struct map_zspage mean = cells_mean (class, share, i);
-    const unsigned height = (mean.resident_pages * CELL_HEIGHT
-                             + MAP_PAGES - 1) / MAP_PAGES;
+    const unsigned height =
+      (mean.resident_pages * CELL_HEIGHT + MAP_PAGES - 1) / MAP_PAGES;
 
     if (height == 0)
       continue;
@@ -298,8 +308,8 @@ print_cells (const struct map_class *class, uint64_t share,
     }
     fprintf (out, "M%" PRIu64 " %" PRIu64 "h%dv-%uh-%dz",
              CELLS_LEFT + i % cells_a_row * CELL_STEP,
-             top + i / cells_a_row * ROW_STEP + CELL_HEIGHT, CELL_WIDTH,
-             height, CELL_WIDTH);
+             top + i / cells_a_row * ROW_STEP + CELL_HEIGHT, CELL_WIDTH, height,
+             CELL_WIDTH);
   }
   fputs (colour == NR_COLOURS ? "" : "\"/>\n", out);
 }

@@ -34,8 +34,8 @@ name_stem (const char *name, const char *suffix)
   const size_t bytes = strlen (name), suffix_bytes = strlen (suffix);
   size_t i;
 
-  if (bytes <= suffix_bytes
-      || strcmp (name + bytes - suffix_bytes, suffix) != 0)
+  if (bytes <= suffix_bytes ||
+      strcmp (name + bytes - suffix_bytes, suffix) != 0)
     return NULL;
   for (i = 0; i < bytes - suffix_bytes && i < STEM_BYTES - 1; ++i)
     stem[i] = name[i] == '_' ? ' ' : name[i];
@@ -54,14 +54,13 @@ print_size_line (const struct values *values, const char *label,
     return;
   fprintf (out, "%-12s %12s", label,
            values_number (values, name, &bytes) ? text_size (bytes, text)
-           : values_text (values, name));
+                                                : values_text (values, name));
   fprintf (out, "%s%s\n", *remark == '\0' ? "" : "   ", remark);
 }
 
 /* "of limit 12.5 GiB (2.4 %), highest 320.1 MiB" */
 static const char *
-describe_held (const struct values *values, char *remark,
-               size_t remark_bytes)
+describe_held (const struct values *values, char *remark, size_t remark_bytes)
 {
   const uint64_t held = values_get (values, "held_bytes");
   char limit_text[TEXT_BYTES], percent[TEXT_BYTES], highest[TEXT_BYTES];
@@ -104,8 +103,8 @@ print_memory (const struct values *values, FILE *out)
 static bool
 is_block_kind (const char *name)
 {
-  return strcmp (name, "live_blocks") != 0
-    && name_stem (name, "_blocks") != NULL;
+  return strcmp (name, "live_blocks") != 0 &&
+         name_stem (name, "_blocks") != NULL;
 }
 
 static void
@@ -156,8 +155,7 @@ print_request (const struct values *values, const char *stem, uint64_t nr,
 
   snprintf (name, sizeof name, "%s_bytes", stem);
   fprintf (out, "  %-12s %16s %11s", stem, text_count (nr, count),
-           values_number (values, name, &bytes) ? text_size (bytes, size)
-           : "");
+           values_number (values, name, &bytes) ? text_size (bytes, size) : "");
   if (latency)
     fprintf (out, " %9s %9s %9s", get_latency (values, stem, "p50", p50),
              get_latency (values, stem, "p99", p99),
@@ -170,8 +168,8 @@ print_requests (const struct values *values, FILE *out)
 {
   size_t i;
 
-  fprintf (out, "\n%-14s %16s %11s %9s %9s %9s\n", "requests", "count",
-           "bytes", "p50 <=", "p99 <=", "p99.9 <=");
+  fprintf (out, "\n%-14s %16s %11s %9s %9s %9s\n", "requests", "count", "bytes",
+           "p50 <=", "p99 <=", "p99.9 <=");
   for (i = 0; i < values->nr; ++i) {
     const char *stem = name_stem (values->list[i].name, "_requests");
     if (stem != NULL)
@@ -220,12 +218,12 @@ table_print_stats (const struct values *values, FILE *out)
 
 /* The size classes. */
 
-#define NR_GROUPS 9             /* the last: full */
+#define NR_GROUPS 9 /* the last: full */
 
-struct row {                    /* a class, or the sum of a range of them */
-  uint64_t object_bytes;        /* the largest */
+struct row {             /* a class, or the sum of a range of them */
+  uint64_t object_bytes; /* the largest */
   uint64_t objects, inuse, zspages, resident_bytes, wasted_bytes;
-  uint64_t groups[NR_GROUPS];   /* zspages by fullness */
+  uint64_t groups[NR_GROUPS]; /* zspages by fullness */
 };
 
 /* The columns of an answer, by the names in its first line.  Those of the
@@ -259,8 +257,8 @@ static const struct {
 
 struct fields {
   unsigned nr;
-  int columns[MAX_FIELDS];      /* -1: one that is not known */
-  bool groups;                  /* they are there */
+  int columns[MAX_FIELDS]; /* -1: one that is not known */
+  bool groups;             /* they are there */
 };
 
 static int
@@ -324,8 +322,7 @@ parse_row (char *line, const struct fields *fields, struct row *row)
 #define MAX_ROWS 1024
 
 static bool
-parse_rows (char *body, struct row rows[MAX_ROWS], unsigned *nr,
-            bool *groups)
+parse_rows (char *body, struct row rows[MAX_ROWS], unsigned *nr, bool *groups)
 {
   struct fields fields;
   char *line;
@@ -366,15 +363,14 @@ add_row (struct row *to, const struct row *row)
 #define MAX_RANGES 64
 
 static unsigned
-merge_rows (const struct row *rows, unsigned nr,
-            struct row ranges[MAX_RANGES])
+merge_rows (const struct row *rows, unsigned nr, struct row ranges[MAX_RANGES])
 {
   unsigned nr_ranges = 0, i;
 
   memset (ranges, 0, MAX_RANGES * sizeof ranges[0]);
   for (i = 0; i < nr; ++i) {
-    uint64_t range = rows[i].object_bytes == 0 ? 0
-      : (rows[i].object_bytes - 1) / RANGE_BYTES;
+    uint64_t range =
+      rows[i].object_bytes == 0 ? 0 : (rows[i].object_bytes - 1) / RANGE_BYTES;
     if (range >= MAX_RANGES)
       range = MAX_RANGES - 1;
     add_row (&ranges[range], &rows[i]);
@@ -391,7 +387,8 @@ static uint64_t
 used_bytes (const struct row *row)
 {
   return row->wasted_bytes < row->resident_bytes
-    ? row->resident_bytes - row->wasted_bytes : 0;
+           ? row->resident_bytes - row->wasted_bytes
+           : 0;
 }
 
 /* Objects in use, then what is resident around them. */
@@ -399,8 +396,8 @@ static void
 print_bar (const struct row *row, uint64_t max_bytes, unsigned bar_width,
            bool utf8, FILE *out)
 {
-  const double scale = max_bytes == 0 ? 0
-    : (double) bar_width / (double) max_bytes;
+  const double scale =
+    max_bytes == 0 ? 0 : (double) bar_width / (double) max_bytes;
   const uint64_t all = text_round ((double) row->resident_bytes * scale);
   const uint64_t used = text_round ((double) used_bytes (row) * scale);
 
@@ -441,12 +438,13 @@ print_label (const struct row *row, bool range, char label[2 * TEXT_BYTES])
 }
 
 static void
-print_histogram (const struct row *rows, unsigned nr, bool ranges,
-                 bool groups, const struct bar_style *style, FILE *out)
+print_histogram (const struct row *rows, unsigned nr, bool ranges, bool groups,
+                 const struct bar_style *style, FILE *out)
 {
   const unsigned before_bar = NUMBERS_WIDTH + groups * GROUPS_WIDTH + 1;
   const unsigned bar_width = style->width > before_bar + BAR_MIN_WIDTH
-    ? style->width - before_bar : BAR_MIN_WIDTH;
+                               ? style->width - before_bar
+                               : BAR_MIN_WIDTH;
   struct row total = { .object_bytes = 0 };
   uint64_t max_bytes = 0;
   char label[2 * TEXT_BYTES];
@@ -473,15 +471,16 @@ print_histogram (const struct row *rows, unsigned nr, bool ranges,
   print_row ("all", &total, groups, style->utf8, out);
   putc ('\n', out);
   if (groups)
-    fprintf (out, "\nempty..full: of the zspages, how many are up to 1/8 in"
+    fprintf (out,
+             "\nempty..full: of the zspages, how many are up to 1/8 in"
              " use, 2/8, ... 8/8,\nand quite full: from few (%s) to all"
-             " (%s)\n", style->utf8 ? "\u2581" : ".",
-             style->utf8 ? "\u2588" : "@");
+             " (%s)\n",
+             style->utf8 ? "\u2581" : ".", style->utf8 ? "\u2588" : "@");
 }
 
 bool
-table_print_classes (char *body, bool each_class,
-                     const struct bar_style *style, FILE *out)
+table_print_classes (char *body, bool each_class, const struct bar_style *style,
+                     FILE *out)
 {
   static struct row rows[MAX_ROWS];
   struct row ranges[MAX_RANGES];
@@ -495,7 +494,7 @@ table_print_classes (char *body, bool each_class,
   else if (each_class)
     print_histogram (rows, nr, false, groups, style, out);
   else
-    print_histogram (ranges, merge_rows (rows, nr, ranges), true, groups,
-                     style, out);
+    print_histogram (ranges, merge_rows (rows, nr, ranges), true, groups, style,
+                     out);
   return true;
 }

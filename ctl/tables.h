@@ -17,7 +17,7 @@ extern void table_print_stats (const struct values *values, FILE *out);
 
 /* How a bar of a histogram may look. */
 struct bar_style {
-  unsigned width;               /* columns of the whole line */
+  unsigned width; /* columns of the whole line */
   bool utf8;
 };
 

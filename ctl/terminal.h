@@ -26,8 +26,8 @@ extern void terminal_enter (void);
 extern void terminal_leave (void);
 
 /* Begin and end one picture: nothing of the one before stays. */
-extern const char terminal_home[];      /* to the top left corner */
-extern const char terminal_line_end[];  /* clear the rest of the line */
+extern const char terminal_home[];     /* to the top left corner */
+extern const char terminal_line_end[]; /* clear the rest of the line */
 extern const char terminal_clear_below[];
 
 /* Back to the begin of the line, and nothing of it stays. */

@@ -76,8 +76,7 @@ text_percent (uint64_t part, uint64_t whole, char text[TEXT_BYTES])
   if (whole == 0)
     snprintf (text, TEXT_BYTES, "-");
   else {
-    const uint64_t rounded =
-      text_round (1000 * (double) part / (double) whole);
+    const uint64_t rounded = text_round (1000 * (double) part / (double) whole);
 
     snprintf (text, TEXT_BYTES, "%" PRIu64 ".%u %%", rounded / 10,
               (unsigned) (rounded % 10));

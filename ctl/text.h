@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-#define TEXT_BYTES 40           /* room for any of these */
+#define TEXT_BYTES 40 /* room for any of these */
 
 /* "512 B", "1.4 GiB" */
 extern const char *text_size (uint64_t bytes, char text[TEXT_BYTES]);

@@ -95,8 +95,7 @@ value_is_number (const char *text, uint64_t *number)
 }
 
 bool
-values_number (const struct values *values, const char *name,
-               uint64_t *number)
+values_number (const struct values *values, const char *name, uint64_t *number)
 {
   const char *text = values_text (values, name);
 

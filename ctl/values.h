@@ -17,12 +17,12 @@
 
 struct value {
   const char *name;
-  const char *text;             /* the rest of the line; may be empty */
+  const char *text; /* the rest of the line; may be empty */
 };
 
 struct values {
-  char *body;                   /* owned; the strings lie in it */
-  struct value *list;           /* owned */
+  char *body;         /* owned; the strings lie in it */
+  struct value *list; /* owned */
   size_t nr;
 };
 
@@ -33,8 +33,7 @@ extern void values_parse (struct values *values, char *body);
 extern void values_free (struct values *values);
 
 /* NULL: there is no such name. */
-extern const char *values_text (const struct values *values,
-                                const char *name);
+extern const char *values_text (const struct values *values, const char *name);
 /* False: no such name, or what it has is no number ("none"). */
 extern bool values_number (const struct values *values, const char *name,
                            uint64_t *number);

@@ -122,8 +122,9 @@ run_classes (const struct options *options, struct client *client,
     return EXIT_ERROR;
   understood = table_print_classes (body, options->all, &style, stdout);
   free (body);
-  return understood ? 0
-    : fail_strange (client, "has not the columns that", "classes");
+  return understood
+           ? 0
+           : fail_strange (client, "has not the columns that", "classes");
 }
 
 /* "limit_bytes 1073741824" as "limit 1.0 GiB"; anything else as it is. */
@@ -137,8 +138,8 @@ print_plain_value (const struct value *value)
 
   if (strcmp (suffix, "_bytes") == 0)
     printf ("%.*s %s\n", (int) bytes - 6, value->name,
-            value_is_number (value->text, &number)
-            ? text_size (number, text) : value->text);
+            value_is_number (value->text, &number) ? text_size (number, text)
+                                                   : value->text);
   else if (strcmp (value->name, "note") == 0)
     printf ("note: %s\n", value->text);
   else
@@ -168,8 +169,8 @@ run_plain (const struct options *options, struct client *client,
 
 /* What a run that was watched came to; its values go. */
 static int
-end_run (const struct options *options, struct client *client,
-         enum run_end end, const char *verb, struct values *values,
+end_run (const struct options *options, struct client *client, enum run_end end,
+         const char *verb, struct values *values,
          void (*print) (const struct values *, FILE *))
 {
   switch (end) {
@@ -182,7 +183,8 @@ end_run (const struct options *options, struct client *client,
     return 0;
   case RUN_LEFT:
     say ("it goes on without being watched: \"zmemctl %s status\" tells how"
-         " far it is", verb);
+         " far it is",
+         verb);
     return EXIT_ERROR;
   case RUN_STRANGE:
     return fail_strange (client, "is no report that", verb);
@@ -240,7 +242,7 @@ write_output (const char *path, const char *data, size_t bytes)
 
   if (strcmp (path, "-") == 0) {
     fwrite (data, 1, bytes, stdout);
-    return true;                /* main looks whether it did arrive */
+    return true; /* main looks whether it did arrive */
   }
   r = save_file (path, data, bytes);
   if (r < 0)
@@ -265,7 +267,7 @@ run_map (const struct options *options, struct client *client,
   if (map_body == NULL || !map_parse (&map, map_body)) {
     free (stats_body);
     return map_body == NULL ? EXIT_ERROR
-      : fail_strange (client, "is no map that", command);
+                            : fail_strange (client, "is no map that", command);
   }
 
   values_parse (&stats, stats_body);
@@ -282,10 +284,10 @@ run_watch (const struct options *options, struct client *client,
            const char *command)
 {
   const struct watch watch = {
-    .interval_ms = options->interval_ms != 0 ? options->interval_ms
-      : INTERVAL_DEFAULT_MS,
+    .interval_ms =
+      options->interval_ms != 0 ? options->interval_ms : INTERVAL_DEFAULT_MS,
     .count = options->count,
-    .json = options->json
+    .json = options->json,
   };
 
   (void) command;
@@ -302,8 +304,9 @@ run_list (const struct options *options, struct client *client,
   (void) client;
   (void) command;
   if (!list_servers (options->timeout_ms != 0 ? options->timeout_ms
-                     : TIMEOUT_FIND_MS, options->json, stdout)
-      && !options->json)
+                                              : TIMEOUT_FIND_MS,
+                     options->json, stdout) &&
+      !options->json)
     say ("no control socket was found in %s", find_where ());
   return 0;
 }
@@ -319,7 +322,8 @@ run_help (const struct options *options, struct client *client,
   (void) command;
   fputs ("Usage: zmemctl [OPTION]... COMMAND [ARGUMENT]...\n"
          "Control a running zmem disk through its control socket.\n"
-         "\nCommands:\n", stdout);
+         "\nCommands:\n",
+         stdout);
   for (verb = verbs; verb->name != NULL; ++verb)
     printf ("  %-8s %-29s  %s\n", verb->name, verb->args, verb->help);
   fputs ("\nOptions:\n"
@@ -338,7 +342,8 @@ run_help (const struct options *options, struct client *client,
          "\nWithout -s: $ZMEM_CONTROL, else the only server whose socket is"
          " in /run/zmem\nor $XDG_RUNTIME_DIR/zmem.\n"
          "Exit status: 0; 1: an error, or no answer; 2: a wrong command"
-         " line;\n3: verify found damage.\n", stdout);
+         " line;\n3: verify found damage.\n",
+         stdout);
   return 0;
 }
 
@@ -346,24 +351,22 @@ const struct verb verbs[] = {
   { "stats", "[json|prometheus]", "the statistics", 0, 1, .run = run_stats },
   { "classes", "[json]", "the size classes, as a histogram", 0, 1,
     .run = run_classes },
-  { "map", "", "draw the zspages (-o FILE.svg)", 0, 0,
-    .run = run_map },
+  { "map", "", "draw the zspages (-o FILE.svg)", 0, 0, .run = run_map },
   { "limit", "[SIZE|none]", "show or set how much RAM may be held", 0, 1,
     .run = run_plain },
-  { "compress", "[CODEC[:LEVEL]]", "show or set the codec of new blocks", 0,
-    1, .run = run_plain },
-  { "compact", "[wait] [class SIZE]|status", "move objects, give pages back",
-    0, 3, .understands = compact_understands, .run = run_compact },
+  { "compress", "[CODEC[:LEVEL]]", "show or set the codec of new blocks", 0, 1,
+    .run = run_plain },
+  { "compact", "[wait] [class SIZE]|status", "move objects, give pages back", 0,
+    3, .understands = compact_understands, .run = run_compact },
   { "verify", "[rate=SIZE]|start|status|stop",
     "check the checksums of all blocks", 0, 2,
     .understands = verify_understands, .run = run_verify },
-  { "list", "", "find running servers", 0, 0, .local = true,
-    .run = run_list },
+  { "list", "", "find running servers", 0, 0, .local = true, .run = run_list },
   { "watch", "", "show rates, again every second", 0, 0, .run = run_watch },
   { "raw", "COMMAND...", "send a line, print the answer as it is", 1, 100,
     .run = run_raw },
   { "help", "", "this text", 0, 0, .local = true, .run = run_help },
-  { .name = NULL }
+  { .name = NULL },
 };
 
 const struct verb *

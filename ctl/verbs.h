@@ -16,13 +16,13 @@
 enum { EXIT_ERROR = 1, EXIT_USAGE = 2, EXIT_DAMAGE = 3 };
 
 struct options {
-  const char *socket;           /* NULL: not given */
+  const char *socket; /* NULL: not given */
   bool json;
-  bool all;                     /* classes: each of them */
-  const char *output;           /* map: a path, or "-"; NULL: not given */
-  int timeout_ms;               /* 0: not given */
-  int interval_ms;              /* watch; 0: not given */
-  unsigned long count;          /* watch; 0: not given */
+  bool all;            /* classes: each of them */
+  const char *output;  /* map: a path, or "-"; NULL: not given */
+  int timeout_ms;      /* 0: not given */
+  int interval_ms;     /* watch; 0: not given */
+  unsigned long count; /* watch; 0: not given */
 };
 
 #define TIMEOUT_DEFAULT_MS (10 * 1000)
@@ -33,7 +33,7 @@ struct options {
 struct verb {
   const char *name, *args, *help;
   int min_args, max_args;
-  bool local;                   /* needs no server: client is NULL */
+  bool local; /* needs no server: client is NULL */
   /* Where their number does not tell: are the arguments what it takes? */
   bool (*understands) (char *args[], int nr);
   /* `command`: the verb and its arguments, one blank between them.  Returns

@@ -23,15 +23,15 @@ is_rate (const char *text)
 {
   static const char rate[] = "rate=";
 
-  return strncmp (text, rate, sizeof rate - 1) == 0
-    && text[sizeof rate - 1] != '\0';
+  return strncmp (text, rate, sizeof rate - 1) == 0 &&
+         text[sizeof rate - 1] != '\0';
 }
 
 bool
 verify_understands (char *args[], int nr)
 {
-  if (nr == 1 && (strcmp (args[0], "status") == 0
-                  || strcmp (args[0], "stop") == 0))
+  if (nr == 1 &&
+      (strcmp (args[0], "status") == 0 || strcmp (args[0], "stop") == 0))
     return true;
   if (nr > 0 && strcmp (args[0], "start") == 0) {
     ++args;
@@ -55,15 +55,14 @@ describe (const struct values *values, int64_t passed_ms,
   int length;
 
   (void) passed_ms;
-  if (all < done)               /* it changes meanwhile */
+  if (all < done) /* it changes meanwhile */
     all = done;
   ret->done = all < done || all == 0 ? 0 : (double) done / (double) all;
-  length =
-    snprintf (ret->line, sizeof ret->line, "%8s %11s %11s/s",
-              text_percent (done, all, percent), text_size (done, bytes),
-              text_size (us == 0 ? 0
-                         : text_round ((double) done * 1e6 / (double) us),
-                         rate));
+  length = snprintf (
+    ret->line, sizeof ret->line, "%8s %11s %11s/s",
+    text_percent (done, all, percent), text_size (done, bytes),
+    text_size (us == 0 ? 0 : text_round ((double) done * 1e6 / (double) us),
+               rate));
   if (damaged > 0)
     snprintf (ret->line + length, sizeof ret->line - (size_t) length,
               "  damaged: %s", text_count (damaged, bytes));
@@ -72,17 +71,16 @@ describe (const struct values *values, int64_t passed_ms,
 static const struct run_kind verify_kind = {
   .status_command = STATUS_COMMAND,
   .state = "verify_state",
-  .progress = describe
+  .progress = describe,
 };
 
 enum run_end
-verify_run (struct client *client, const char *command,
-            struct values *values)
+verify_run (struct client *client, const char *command, struct values *values)
 {
   static const char walk[] = "verify rate=";
 
-  if (strcmp (command, "verify") == 0
-      || strncmp (command, walk, sizeof walk - 1) == 0)
+  if (strcmp (command, "verify") == 0 ||
+      strncmp (command, walk, sizeof walk - 1) == 0)
     return run_follow (&verify_kind, client, command, values);
   return run_ask (&verify_kind, client, command, values);
 }
@@ -108,8 +106,7 @@ print_work (const struct values *values, FILE *out)
   fprintf (out, "%-12s %12s", "took", text_time_us ((double) us, text));
   if (us > 0 && bytes > 0)
     fprintf (out, "   %s/s",
-             text_size (text_round ((double) bytes * 1e6 / (double) us),
-                        more));
+             text_size (text_round ((double) bytes * 1e6 / (double) us), more));
   putc ('\n', out);
 }
 
@@ -128,7 +125,8 @@ print_damage (const struct values *values, FILE *out)
   fprintf (out, "   blocks, of 4096 bytes each, at %s\n",
            offsets == NULL ? "?" : offsets);
   fputs ("Reading such a block is an I/O error; writing all of it, or trimming"
-         " it, heals it.\n", out);
+         " it, heals it.\n",
+         out);
 }
 
 void

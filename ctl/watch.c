@@ -47,9 +47,9 @@ static const char *const kinds[] = { "read", "write" };
 /* What happened between two looks. */
 struct rates {
   struct {
-    double requests;            /* a second, both */
+    double requests; /* a second, both */
     double mib;
-    struct latency latency;     /* of these requests alone */
+    struct latency latency; /* of these requests alone */
   } kinds[NR_KINDS];
   double trims;
 };
@@ -70,8 +70,8 @@ take_look (struct client *client, struct look *look)
  * anew counts from 0: that is no rate.
  */
 static double
-get_rate (const struct look *now, const struct look *before,
-          const char *prefix, const char *suffix)
+get_rate (const struct look *now, const struct look *before, const char *prefix,
+          const char *suffix)
 {
   const double seconds = (double) (now->time_ms - before->time_ms) / 1000;
   uint64_t value, value_before;
@@ -95,8 +95,8 @@ compute_rates (const struct look *now, const struct look *before,
 
   for (i = 0; i < NR_KINDS; ++i) {
     rates->kinds[i].requests = get_rate (now, before, kinds[i], "requests");
-    rates->kinds[i].mib = get_rate (now, before, kinds[i], "bytes")
-      / (1024 * 1024);
+    rates->kinds[i].mib =
+      get_rate (now, before, kinds[i], "bytes") / (1024 * 1024);
     snprintf (name, sizeof name, "%s_latency_buckets_us", kinds[i]);
     latency_parse (values_text (&now->values, name), &latency);
     latency_parse (values_text (&before->values, name), &latency_before);
@@ -123,10 +123,9 @@ print_line (const struct look *look, const struct rates *rates)
   struct tm tm;
 
   strftime (clock, sizeof clock, "%H:%M:%S", localtime_r (&now, &tm));
-  printf ("%-8s %9.1f %7s %10.0f %10.0f %11.1f %11.1f %11.10g %12.10g\n",
-          clock, (double) held / (1024 * 1024),
-          text_ratio (values_get (&look->values, "ratio_thousandths"),
-                      ratio),
+  printf ("%-8s %9.1f %7s %10.0f %10.0f %11.1f %11.1f %11.10g %12.10g\n", clock,
+          (double) held / (1024 * 1024),
+          text_ratio (values_get (&look->values, "ratio_thousandths"), ratio),
           rates->kinds[0].requests, rates->kinds[1].requests,
           rates->kinds[0].mib, rates->kinds[1].mib,
           latency_percentile_us (&rates->kinds[0].latency, 990),
@@ -156,9 +155,8 @@ print_json (const struct look *look, const struct rates *rates)
   for (i = 0; i < NR_KINDS; ++i) {
     const struct latency *latency = &rates->kinds[i].latency;
 
-    printf (", \"%ss_per_second\": %.1f, \"%s_mib_per_second\": %.3f",
-            kinds[i], rates->kinds[i].requests, kinds[i],
-            rates->kinds[i].mib);
+    printf (", \"%ss_per_second\": %.1f, \"%s_mib_per_second\": %.3f", kinds[i],
+            rates->kinds[i].requests, kinds[i], rates->kinds[i].mib);
     print_json_us (kinds[i], "p50", latency_percentile_us (latency, 500));
     print_json_us (kinds[i], "p99", latency_percentile_us (latency, 990));
     print_json_us (kinds[i], "p99_9", latency_percentile_us (latency, 999));
@@ -220,8 +218,7 @@ print_picture (const char *path, const struct look *look,
   size_t i;
 
   printf ("%s, up %s%s%s", path,
-          text_uptime (values_get (values, "uptime_seconds"), text), end,
-          end);
+          text_uptime (values_get (values, "uptime_seconds"), text), end, end);
   printf ("size     %12s%s",
           text_size (values_get (values, "size_bytes"), text), end);
   printf ("logical  %12s%s",
@@ -237,8 +234,8 @@ print_picture (const char *path, const struct look *look,
   for (i = 0; i < NR_KINDS; ++i)
     print_kind (kinds[i], rates->kinds[i].requests, rates->kinds[i].mib,
                 &rates->kinds[i].latency, end);
-  printf ("%-8s %12s%s%s", "trim",
-          text_count (text_round (rates->trims), text), end, end);
+  printf ("%-8s %12s%s%s", "trim", text_count (text_round (rates->trims), text),
+          end, end);
   printf ("errors   %12s%s", text_count (count_errors (values), text), end);
 }
 
@@ -255,8 +252,8 @@ draw_picture (const char *path, const struct look *look,
 /* Signals. */
 
 struct signals {
-  int end_fd;                   /* asks us to end */
-  int screen_fd;                /* a stop, or a new size */
+  int end_fd;    /* asks us to end */
+  int screen_fd; /* a stop, or a new size */
 };
 
 static void
@@ -265,8 +262,7 @@ open_signals (struct signals *signals)
   static const int screen[] = { SIGTSTP, SIGWINCH };
 
   signals->end_fd = signals_open_end ();
-  signals->screen_fd = signals_open (screen,
-                                     sizeof screen / sizeof screen[0]);
+  signals->screen_fd = signals_open (screen, sizeof screen / sizeof screen[0]);
 }
 
 static void
@@ -282,8 +278,8 @@ take_screen_signal (int screen_fd, bool screen)
 {
   struct signalfd_siginfo info;
 
-  if (read (screen_fd, &info, sizeof info) != sizeof info
-      || info.ssi_signo != SIGTSTP)
+  if (read (screen_fd, &info, sizeof info) != sizeof info ||
+      info.ssi_signo != SIGTSTP)
     return;
   if (screen)
     terminal_leave ();
@@ -299,7 +295,7 @@ wait_event (const struct signals *signals, int64_t until_ms, bool screen)
 {
   struct pollfd fds[2] = {
     { .fd = signals->end_fd, .events = POLLIN },
-    { .fd = signals->screen_fd, .events = POLLIN }
+    { .fd = signals->screen_fd, .events = POLLIN },
   };
   const int64_t left = until_ms - now_ms ();
   const int r = poll (fds, 2, left <= 0 ? 0 : (int) left);
@@ -307,7 +303,7 @@ wait_event (const struct signals *signals, int64_t until_ms, bool screen)
   if (r == 0)
     return EVENT_TIME;
   if (r == -1)
-    return EVENT_REDRAW;        /* interrupted: no harm */
+    return EVENT_REDRAW; /* interrupted: no harm */
   if (fds[0].revents != 0)
     return EVENT_END;
   take_screen_signal (signals->screen_fd, screen);
@@ -359,8 +355,7 @@ watch_loop (const struct watch *watch, struct client *client,
     const int64_t until_ms = look->time_ms + watch->interval_ms;
     struct look before = *look;
 
-    if (!wait_interval (signals, until_ms, screen, client->path, look,
-                        rates))
+    if (!wait_interval (signals, until_ms, screen, client->path, look, rates))
       return true;
     if (!take_look (client, look)) {
       *look = before;
@@ -371,7 +366,7 @@ watch_loop (const struct watch *watch, struct client *client,
     show (watch, screen, client->path, look, rates);
     ++nr;
     if (ferror (stdout))
-      return true;              /* main says so */
+      return true; /* main says so */
   }
   return true;
 }
@@ -380,7 +375,7 @@ bool
 watch_run (const struct watch *watch, struct client *client)
 {
   const bool screen = !watch->json && isatty (STDOUT_FILENO);
-  static struct rates rates;    /* large */
+  static struct rates rates; /* large */
   struct signals signals;
   struct look look;
   bool r;

@@ -14,8 +14,8 @@
 
 struct watch {
   int interval_ms;
-  unsigned long count;          /* of intervals; 0: until interrupted */
-  bool json;                    /* an object an interval, instead of text */
+  unsigned long count; /* of intervals; 0: until interrupted */
+  bool json;           /* an object an interval, instead of text */
 };
 
 /* Watch until the count is reached, Ctrl-C, or a failure.  On a terminal,

@@ -37,7 +37,7 @@ static const struct option long_options[] = {
   { "count", required_argument, NULL, 'c' },
   { "help", no_argument, NULL, 'h' },
   { "version", no_argument, NULL, 'V' },
-  { NULL, 0, NULL, 0 }
+  { NULL, 0, NULL, 0 },
 };
 
 static void
@@ -64,8 +64,8 @@ parse_seconds (const char *option, const char *text)
   const double seconds = strtod (text, &end);
 
   /* Written so that it also refuses what is no number at all. */
-  if (end == text || *end != '\0'
-      || !(seconds >= SECONDS_MIN && seconds <= SECONDS_MAX)) {
+  if (end == text || *end != '\0' ||
+      !(seconds >= SECONDS_MIN && seconds <= SECONDS_MAX)) {
     say ("%s takes seconds, from %g to %d, not \"%s\"", option, SECONDS_MIN,
          SECONDS_MAX, text);
     end_usage ();
@@ -81,8 +81,8 @@ parse_count (const char *option, const char *text)
 
   errno = 0;
   count = strtoul (text, &end, 10);
-  if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0
-      || count == 0) {
+  if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 ||
+      count == 0) {
     say ("%s takes a number of 1 or more, not \"%s\"", option, text);
     end_usage ();
   }
@@ -97,8 +97,8 @@ parse_options (int argc, char *argv[], struct options *options)
 {
   int c;
 
-  while ((c = getopt_long (argc, argv, short_options, long_options, NULL))
-         != -1)
+  while ((c = getopt_long (argc, argv, short_options, long_options, NULL)) !=
+         -1)
     switch (c) {
     case 's':
       options->socket = optarg;
@@ -150,9 +150,9 @@ parse_verb (char *args[], int nr_args)
            nearest->name);
     end_usage ();
   }
-  if (nr_args - 1 < verb->min_args || nr_args - 1 > verb->max_args
-      || (verb->understands != NULL
-          && !verb->understands (args + 1, nr_args - 1))) {
+  if (nr_args - 1 < verb->min_args || nr_args - 1 > verb->max_args ||
+      (verb->understands != NULL &&
+       !verb->understands (args + 1, nr_args - 1))) {
     if (*verb->args == '\0')
       say ("\"%s\" takes no argument", verb->name);
     else
@@ -229,15 +229,16 @@ join_command (char *args[], int nr_args)
 static char *
 choose_socket (const struct options *options)
 {
-  const char *named = options->socket != NULL ? options->socket
-    : getenv ("ZMEM_CONTROL");
+  const char *named =
+    options->socket != NULL ? options->socket : getenv ("ZMEM_CONTROL");
   char error[CLIENT_ERROR_BYTES], *path;
 
   if (named != NULL && *named != '\0')
     path = strdup (named);
   else {
     path = find_only_server (options->timeout_ms != 0 ? options->timeout_ms
-                             : TIMEOUT_FIND_MS, error, sizeof error);
+                                                      : TIMEOUT_FIND_MS,
+                             error, sizeof error);
     if (path == NULL) {
       say ("%s", error);
       exit (EXIT_ERROR);
@@ -262,8 +263,9 @@ run_verb (const struct verb *verb, const struct options *options,
     return verb->run (options, NULL, command);
 
   path = choose_socket (options);
-  if (client_open (&client, path, options->timeout_ms != 0
-                   ? options->timeout_ms : TIMEOUT_DEFAULT_MS)) {
+  if (client_open (&client, path,
+                   options->timeout_ms != 0 ? options->timeout_ms
+                                            : TIMEOUT_DEFAULT_MS)) {
     status = verb->run (options, &client, command);
     client_close (&client);
   }

@@ -30,7 +30,7 @@
 
 struct request {
   bool status, wait;
-  int class_idx;                /* -1: all */
+  int class_idx; /* -1: all */
 };
 
 /* The class of "class SIZE". */
@@ -41,15 +41,18 @@ parse_class (const char *size, const struct answer *answer, int *class_idx)
   uint64_t bytes;
 
   if (size == NULL)
-    return answer_reject (answer, -EINVAL, "\"compact class\" takes the size"
-                          " of an object, from 1 to %zu bytes", OBJECT_MAX);
+    return answer_reject (answer, -EINVAL,
+                          "\"compact class\" takes the size"
+                          " of an object, from 1 to %zu bytes",
+                          OBJECT_MAX);
   if (size_text_parse (size, &bytes, why, sizeof why) < 0)
     return answer_reject (answer, -EINVAL, "compact class \"%s\": %s",
                           answer_quote (size, quoted), why);
   if (bytes < 1 || bytes > OBJECT_MAX)
-    return answer_reject (answer, -EINVAL, "compact class \"%s\": an object"
-                          " has 1 to %zu bytes", answer_quote (size, quoted),
-                          OBJECT_MAX);
+    return answer_reject (answer, -EINVAL,
+                          "compact class \"%s\": an object"
+                          " has 1 to %zu bytes",
+                          answer_quote (size, quoted), OBJECT_MAX);
   *class_idx = (int) size_class_of (size_class_table (), bytes);
   return 0;
 }
@@ -74,8 +77,7 @@ parse_request (const char *args, const struct answer *answer,
       word = strtok_r (NULL, BLANKS, &rest);
     }
     if (word != NULL && strcmp (word, "class") == 0) {
-      r = parse_class (strtok_r (NULL, BLANKS, &rest), answer,
-                       &ret->class_idx);
+      r = parse_class (strtok_r (NULL, BLANKS, &rest), answer, &ret->class_idx);
       if (r < 0)
         return r;
       word = strtok_r (NULL, BLANKS, &rest);
@@ -96,15 +98,12 @@ print_report (struct store *store, const char *state,
   memset (&stats, 0, sizeof stats);
   store_stats (store, &stats);
   fprintf (out, "compact_state %s\n", state);
-  fprintf (out, "compact_moved_objects %" PRIu64 "\n",
-           report->moved_objects);
+  fprintf (out, "compact_moved_objects %" PRIu64 "\n", report->moved_objects);
   fprintf (out, "compact_copied_bytes %" PRIu64 "\n", report->copied_bytes);
-  fprintf (out, "compact_returned_bytes %" PRIu64 "\n",
-           report->returned_bytes);
+  fprintf (out, "compact_returned_bytes %" PRIu64 "\n", report->returned_bytes);
   fprintf (out, "compact_released_zspages %" PRIu64 "\n",
            report->released_zspages);
-  fprintf (out, "compact_skipped_objects %" PRIu64 "\n",
-           report->skipped_busy);
+  fprintf (out, "compact_skipped_objects %" PRIu64 "\n", report->skipped_busy);
   fprintf (out, "compact_running_microseconds %" PRIu64 "\n",
            report->running_ns / 1000);
   fprintf (out, "reclaimable_bytes %" PRIu64 "\n", stats.reclaimable_bytes);
@@ -117,8 +116,10 @@ print_status (struct store *store, const struct answer *answer)
   const bool ended = store_compact_report (store, 0, &report);
 
   /* The shortest of runs takes some time: none at all, no run. */
-  print_report (store, !ended ? "running"
-                : report.running_ns > 0 ? "finished" : "idle",
+  print_report (store,
+                !ended                  ? "running"
+                : report.running_ns > 0 ? "finished"
+                                        : "idle",
                 &report, answer->out);
   return 0;
 }

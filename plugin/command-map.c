@@ -74,8 +74,8 @@ print_class (const struct pool_class_stats *class,
 
 /* The line of a class; none where it has no zspage. */
 static void
-map_class (struct pool *pool, unsigned class_idx,
-           struct pool_zspage_info *list, uint64_t max, FILE *out)
+map_class (struct pool *pool, unsigned class_idx, struct pool_zspage_info *list,
+           uint64_t max, FILE *out)
 {
   struct pool_class_stats class;
   uint64_t nr = pool_list_zspages (pool, class_idx, list, max);
@@ -83,7 +83,7 @@ map_class (struct pool *pool, unsigned class_idx,
   if (nr == 0)
     return;
   if (nr > max)
-    nr = max;                   /* it has grown: a part will do */
+    nr = max; /* it has grown: a part will do */
   qsort (list, nr, sizeof *list, compare_zspages);
   pool_class_stats (pool, class_idx, &class);
   print_class (&class, list, nr, out);
@@ -107,8 +107,7 @@ most_zspages (struct pool *pool)
 }
 
 int
-command_map (struct store *store, const char *args,
-             const struct answer *answer)
+command_map (struct store *store, const char *args, const struct answer *answer)
 {
   struct pool *pool = store_pool (store);
   const unsigned nr_classes = pool_nr_classes (pool);

@@ -31,7 +31,7 @@ enum verb { VERIFY_START, VERIFY_STATUS, VERIFY_STOP };
 struct request {
   enum verb verb;
   bool has_rate;
-  uint64_t rate;                /* 0: any */
+  uint64_t rate; /* 0: any */
 };
 
 /* What follows "rate=". */
@@ -49,7 +49,8 @@ parse_rate (const char *size, const struct answer *answer,
     return answer_reject (answer, -EINVAL, "verify rate=%s: %s",
                           answer_quote (size, quoted), why);
   if (request->rate == 0)
-    return answer_reject (answer, -EINVAL, "verify rate=%s: this would take"
+    return answer_reject (answer, -EINVAL,
+                          "verify rate=%s: this would take"
                           " for ever: give a size, or none",
                           answer_quote (size, quoted));
   return 0;
@@ -84,8 +85,7 @@ parse_request (const char *args, const struct answer *answer,
   }
   if (r == 0 && word != NULL)
     return answer_reject_args (answer, "verify",
-                               "[start] [rate=SIZE], or status, or stop",
-                               args);
+                               "[start] [rate=SIZE], or status, or stop", args);
   return r;
 }
 
@@ -93,7 +93,7 @@ static const char *const state_names[] = {
   [VERIFY_IDLE] = "idle",
   [VERIFY_RUNNING] = "running",
   [VERIFY_FINISHED] = "finished",
-  [VERIFY_STOPPED] = "stopped"
+  [VERIFY_STOPPED] = "stopped",
 };
 
 static void
@@ -122,11 +122,11 @@ print_report (struct store *store, FILE *out)
   fprintf (out, "verify_state %s\n", state_names[report.state]);
   fprintf (out, "verify_passed_bytes %" PRIu64 "\n",
            report.passed_blocks * BLOCK_BYTES < stats.size_bytes
-           ? report.passed_blocks * BLOCK_BYTES : stats.size_bytes);
+             ? report.passed_blocks * BLOCK_BYTES
+             : stats.size_bytes);
   fprintf (out, "verify_blocks %" PRIu64 "\n", report.checked_blocks);
   fprintf (out, "verify_payload_bytes %" PRIu64 "\n", report.checked_bytes);
-  fprintf (out, "verify_damaged_blocks %" PRIu64 "\n",
-           report.damaged_blocks);
+  fprintf (out, "verify_damaged_blocks %" PRIu64 "\n", report.damaged_blocks);
   print_offsets (&report, out);
   if (report.rate == 0)
     fputs ("verify_rate_bytes none\n", out);
@@ -150,8 +150,10 @@ command_verify (struct store *store, const char *args,
   if (request.verb == VERIFY_START) {
     r = store_verify_start (store, request.has_rate ? &request.rate : NULL);
     if (r < 0)
-      return answer_reject (answer, r, "verify: its thread cannot be started:"
-                            " %s", strerror (-r));
+      return answer_reject (answer, r,
+                            "verify: its thread cannot be started:"
+                            " %s",
+                            strerror (-r));
   }
   if (request.verb == VERIFY_STOP)
     store_verify_stop (store);

@@ -29,9 +29,8 @@ extern int answer_reject (const struct answer *answer, int r,
   __attribute__ ((format (printf, 3, 4)));
 
 /* "COMMAND" takes WANTED, not "ARGS".  Returns -EINVAL. */
-extern int answer_reject_args (const struct answer *answer,
-                               const char *command, const char *wanted,
-                               const char *args);
+extern int answer_reject_args (const struct answer *answer, const char *command,
+                               const char *wanted, const char *args);
 
 /* No memory is left for the answer.  Returns -ENOMEM. */
 extern int answer_reject_memory (const struct answer *answer);

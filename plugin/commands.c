@@ -30,7 +30,7 @@
 
 struct command {
   const char *name;
-  const char *args;             /* as "help" shows them */
+  const char *args; /* as "help" shows them */
   const char *help;
   int (*run) (struct store *store, const char *args,
               const struct answer *answer);
@@ -64,15 +64,14 @@ answer_reject_args (const struct answer *answer, const char *command,
 {
   char quoted[QUOTE_BYTES];
 
-  return answer_reject (answer, -EINVAL, "\"%s\" takes %s, not \"%s\"",
-                        command, wanted, answer_quote (args, quoted));
+  return answer_reject (answer, -EINVAL, "\"%s\" takes %s, not \"%s\"", command,
+                        wanted, answer_quote (args, quoted));
 }
 
 int
 answer_reject_memory (const struct answer *answer)
 {
-  return answer_reject (answer, -ENOMEM,
-                        "no memory is left for the answer");
+  return answer_reject (answer, -ENOMEM, "no memory is left for the answer");
 }
 
 /* Collect a report; free it. */
@@ -113,8 +112,7 @@ run_stats (struct store *store, const char *args, const struct answer *answer)
 }
 
 static int
-run_classes (struct store *store, const char *args,
-             const struct answer *answer)
+run_classes (struct store *store, const char *args, const struct answer *answer)
 {
   struct stats_report *report;
 
@@ -144,7 +142,8 @@ print_limit (struct store *store, FILE *out)
   fprintf (out, "held_bytes %" PRIu64 "\n", stats.held_bytes);
   if (stats.held_bytes > stats.limit_bytes)
     fputs ("note more is held than the limit allows:"
-           " growth is refused until held_bytes has fallen below it\n", out);
+           " growth is refused until held_bytes has fallen below it\n",
+           out);
 }
 
 static int
@@ -157,19 +156,21 @@ set_limit (struct store *store, const char *args, const struct answer *answer)
   if (strcmp (args, "none") == 0)
     limit_bytes = PAGES_NO_LIMIT;
   else if (strchr (args, '%') != NULL)
-    return answer_reject (answer, -EINVAL, "limit \"%s\": a percentage is"
+    return answer_reject (answer, -EINVAL,
+                          "limit \"%s\": a percentage is"
                           " for the start (limit=); here give a size, or"
-                          " none", answer_quote (args, quoted));
+                          " none",
+                          answer_quote (args, quoted));
   else if (size_text_parse (args, &limit_bytes, why, sizeof why) < 0)
     return answer_reject (answer, -EINVAL, "limit \"%s\": %s",
                           answer_quote (args, quoted), why);
 
   r = store_set_limit (store, limit_bytes);
   if (r == -EINVAL)
-    return answer_reject (answer, r, "limit \"%s\": too little, for an empty"
+    return answer_reject (answer, r,
+                          "limit \"%s\": too little, for an empty"
                           " disk of this size takes up to %" PRIu64 " bytes",
-                          answer_quote (args, quoted),
-                          store_min_limit (store));
+                          answer_quote (args, quoted), store_min_limit (store));
   if (r < 0)
     return answer_reject (answer, r, "limit \"%s\": %s",
                           answer_quote (args, quoted), strerror (-r));
@@ -206,11 +207,15 @@ set_codec (struct store *store, const char *args, const struct answer *answer)
   r = store_set_codec (store, &spec);
   codec_spec_print (&spec, text, sizeof text);
   if (r == -ENOSPC)
-    return answer_reject (answer, r, "compress \"%s\": the limit leaves no"
-                          " room for what this codec needs", text);
+    return answer_reject (answer, r,
+                          "compress \"%s\": the limit leaves no"
+                          " room for what this codec needs",
+                          text);
   if (r == -ENOMEM)
-    return answer_reject (answer, r, "compress \"%s\": the system has no"
-                          " memory for what this codec needs", text);
+    return answer_reject (answer, r,
+                          "compress \"%s\": the system has no"
+                          " memory for what this codec needs",
+                          text);
   if (r < 0)
     return answer_reject (answer, r, "compress \"%s\": %s", text,
                           strerror (-r));
@@ -249,8 +254,8 @@ static const struct command command_table[] = {
     run_limit },
   { "compress", "[CODEC[:LEVEL]]", "show or set the codec of new blocks",
     run_compress },
-  { "compact", "[wait] [class SIZE]|status",
-    "move objects so that pages empty", command_compact },
+  { "compact", "[wait] [class SIZE]|status", "move objects so that pages empty",
+    command_compact },
   { "map", "", "how full each zspage is", command_map },
   { "verify", "[rate=SIZE]|start|status|stop",
     "check the checksums of all blocks", command_verify },
@@ -299,9 +304,8 @@ split_line (const char *line, char words[COMMAND_MAX_BYTES + 1])
 }
 
 int
-command_run (struct store *store, const char *line,
-             struct command_wait *wait, FILE *out, char *error,
-             size_t error_bytes)
+command_run (struct store *store, const char *line, struct command_wait *wait,
+             FILE *out, char *error, size_t error_bytes)
 {
   const struct answer answer = { out, error, error_bytes, wait };
   char words[COMMAND_MAX_BYTES + 1], quoted[QUOTE_BYTES];
@@ -323,7 +327,8 @@ command_run (struct store *store, const char *line,
         *wait = (struct command_wait) { 0 };
       return r;
     }
-  return answer_reject (&answer, -EINVAL, "there is no command \"%s\":"
+  return answer_reject (&answer, -EINVAL,
+                        "there is no command \"%s\":"
                         " \"help\" lists what there is",
                         answer_quote (words, quoted));
 }

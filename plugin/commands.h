@@ -25,7 +25,7 @@
  * whenever a command has been answered.  One a client.
  */
 struct command_wait {
-  uint64_t ticket;              /* of a compaction; 0: nothing */
+  uint64_t ticket; /* of a compaction; 0: nothing */
 };
 
 /* Run one command (no end of line) and write the body of its answer to

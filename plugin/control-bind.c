@@ -94,7 +94,8 @@ check_directory (int directory_fd, const char *path, char *error,
     return reject (error, error_bytes, -EPERM,
                    "%s: everybody may write to its directory, and could put"
                    " another socket there: choose another path, or take that"
-                   " right away (chmod o-w)", path);
+                   " right away (chmod o-w)",
+                   path);
   return 0;
 }
 
@@ -102,15 +103,15 @@ check_directory (int directory_fd, const char *path, char *error,
 static int
 check_dead (const struct sockaddr_un *addr, char *error, size_t error_bytes)
 {
-  const int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
-                         0);
+  const int fd =
+    socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   int r;
 
   if (fd == -1)
     return reject (error, error_bytes, -errno, "%s: socket: %m",
                    addr->sun_path);
-  r = connect (fd, (const struct sockaddr *) addr, sizeof *addr) == 0
-    ? 0 : errno;
+  r =
+    connect (fd, (const struct sockaddr *) addr, sizeof *addr) == 0 ? 0 : errno;
   close (fd);
 
   switch (r) {
@@ -120,12 +121,13 @@ check_dead (const struct sockaddr_un *addr, char *error, size_t error_bytes)
   case EAGAIN:
     return reject (error, error_bytes, -EADDRINUSE,
                    "%s: another server listens on this socket: end it first,"
-                   " or choose another path", addr->sun_path);
+                   " or choose another path",
+                   addr->sun_path);
   default:
     return reject (error, error_bytes, -r,
                    "%s: cannot tell whether a server listens on this socket"
-                   " (%s): choose another path", addr->sun_path,
-                   strerror (r));
+                   " (%s): choose another path",
+                   addr->sun_path, strerror (r));
   }
 }
 
@@ -140,14 +142,16 @@ clear_path (int directory_fd, const struct sockaddr_un *addr, char *error,
   int r;
 
   if (fstatat (directory_fd, name, &st, AT_SYMLINK_NOFOLLOW) == -1)
-    return errno == ENOENT ? 0
-      : reject (error, error_bytes, -errno, "%s: %m", addr->sun_path);
+    return errno == ENOENT
+             ? 0
+             : reject (error, error_bytes, -errno, "%s: %m", addr->sun_path);
   if (!S_ISSOCK (st.st_mode))
     return reject (error, error_bytes, -EEXIST,
                    "%s: there is %s already: choose another path",
                    addr->sun_path,
-                   S_ISLNK (st.st_mode) ? "a symbolic link"
-                   : S_ISDIR (st.st_mode) ? "a directory" : "a file");
+                   S_ISLNK (st.st_mode)   ? "a symbolic link"
+                   : S_ISDIR (st.st_mode) ? "a directory"
+                                          : "a file");
 
   r = check_dead (addr, error, error_bytes);
   if (r < 0)
@@ -162,8 +166,7 @@ clear_path (int directory_fd, const struct sockaddr_un *addr, char *error,
 /* Bind `fd` and listen, with the directory locked. */
 static int
 bind_in_directory (int fd, int directory_fd, const struct sockaddr_un *addr,
-                   struct control_socket *ret, char *error,
-                   size_t error_bytes)
+                   struct control_socket *ret, char *error, size_t error_bytes)
 {
   const char *name = last_part (addr->sun_path);
   struct stat st;
@@ -179,12 +182,10 @@ bind_in_directory (int fd, int directory_fd, const struct sockaddr_un *addr,
                    addr->sun_path);
   if (bind (fd, (const struct sockaddr *) addr, sizeof *addr) == -1)
     return reject (error, error_bytes, -errno,
-                   "%s: the control socket cannot be made: %m",
-                   addr->sun_path);
-  if (listen (fd, BACKLOG) == -1
-      || fstatat (directory_fd, name, &st, AT_SYMLINK_NOFOLLOW) == -1) {
-    r = reject (error, error_bytes, -errno, "%s: listen: %m",
-                addr->sun_path);
+                   "%s: the control socket cannot be made: %m", addr->sun_path);
+  if (listen (fd, BACKLOG) == -1 ||
+      fstatat (directory_fd, name, &st, AT_SYMLINK_NOFOLLOW) == -1) {
+    r = reject (error, error_bytes, -errno, "%s: listen: %m", addr->sun_path);
     unlinkat (directory_fd, name, 0);
     return r;
   }
@@ -194,8 +195,8 @@ bind_in_directory (int fd, int directory_fd, const struct sockaddr_un *addr,
 }
 
 static int
-bind_socket (int fd, const struct sockaddr_un *addr,
-             struct control_socket *ret, char *error, size_t error_bytes)
+bind_socket (int fd, const struct sockaddr_un *addr, struct control_socket *ret,
+             char *error, size_t error_bytes)
 {
   const int directory_fd = open_directory (addr->sun_path);
   int r;
@@ -203,8 +204,8 @@ bind_socket (int fd, const struct sockaddr_un *addr,
   if (directory_fd < 0)
     return reject (error, error_bytes, directory_fd,
                    directory_fd == -ENOENT
-                   ? "%s: the directory does not exist: create it first"
-                   : "%s: its directory cannot be opened: %s",
+                     ? "%s: the directory does not exist: create it first"
+                     : "%s: its directory cannot be opened: %s",
                    addr->sun_path, strerror (-directory_fd));
   r = check_directory (directory_fd, addr->sun_path, error, error_bytes);
   if (r == 0) {
@@ -231,7 +232,8 @@ control_socket_create (const char *path, struct control_socket *ret,
   if (path[0] != '/' || strlen (path) >= sizeof addr.sun_path)
     return reject (error, error_bytes, -EINVAL,
                    "%s: the path of a control socket begins with / and has"
-                   " %zu bytes at most", path, sizeof addr.sun_path - 1);
+                   " %zu bytes at most",
+                   path, sizeof addr.sun_path - 1);
   strcpy (addr.sun_path, path);
 
   copy = strdup (path);
@@ -264,8 +266,8 @@ remove_ours (const struct control_socket *socket)
   const char *name = last_part (socket->path);
   struct stat st;
 
-  if (fstatat (socket->directory_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0
-      && st.st_dev == socket->device && st.st_ino == socket->inode)
+  if (fstatat (socket->directory_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+      st.st_dev == socket->device && st.st_ino == socket->inode)
     unlinkat (socket->directory_fd, name, 0);
   close (socket->directory_fd);
 }

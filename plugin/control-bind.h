@@ -12,20 +12,19 @@
 #include <sys/types.h>
 
 struct control_socket {
-  int fd;                       /* listening, non-blocking; -1: none */
-  char *path;                   /* owned */
-  int directory_fd;             /* that it lies in, so that its removal needs
+  int fd;           /* listening, non-blocking; -1: none */
+  char *path;       /* owned */
+  int directory_fd; /* that it lies in, so that its removal needs
                                    no memory and no descriptor */
-  dev_t device;                 /* with inode: which file is ours */
+  dev_t device;     /* with inode: which file is ours */
   ino_t inode;
 };
 
 /* Bind and listen.  0, or -errno and in `error` one sentence that begins
  * with the path.
  */
-extern int control_socket_create (const char *path,
-                                  struct control_socket *ret, char *error,
-                                  size_t error_bytes);
+extern int control_socket_create (const char *path, struct control_socket *ret,
+                                  char *error, size_t error_bytes);
 
 /* Close it and remove the file, if it is still the one that was made.
  * Does nothing where fd is -1.

@@ -63,16 +63,16 @@
 #define ASK_AGAIN_MS 20
 
 struct client {
-  int fd;                       /* -1: this place is free */
-  bool ending;                  /* read no more; close after the answer */
-  bool waiting;                 /* for the answer to the first of `line` */
+  int fd;       /* -1: this place is free */
+  bool ending;  /* read no more; close after the answer */
+  bool waiting; /* for the answer to the first of `line` */
   int64_t ask_at_ms;
   struct command_wait wait;
   size_t line_bytes;
-  char line[COMMAND_MAX_BYTES + 2];     /* its end is CR LF at the most */
-  char *answer;                 /* owned; NULL: none is pending */
+  char line[COMMAND_MAX_BYTES + 2]; /* its end is CR LF at the most */
+  char *answer;                     /* owned; NULL: none is pending */
   size_t answer_bytes, answer_sent;
-  int64_t progress_ms;          /* when it last sent or took something */
+  int64_t progress_ms; /* when it last sent or took something */
 };
 
 static struct {
@@ -119,7 +119,8 @@ find_place (void)
       place = client;
   }
   nbdkit_debug ("control: all %d places are taken: dropping the client that"
-                " has been silent for longest", MAX_CLIENTS);
+                " has been silent for longest",
+                MAX_CLIENTS);
   drop_client (place);
   return place;
 }
@@ -144,13 +145,13 @@ accept_client (void)
   static const char refusal[] =
     "error only the server's user and root may use this socket\n";
   struct client *client;
-  const int fd = accept4 (control.socket.fd, NULL, NULL,
-                          SOCK_NONBLOCK | SOCK_CLOEXEC);
+  const int fd =
+    accept4 (control.socket.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
   if (fd == -1) {
     /* The connection stays in the queue, and poll would say so for ever. */
-    if (errno == EMFILE || errno == ENFILE || errno == ENOMEM
-        || errno == ENOBUFS) {
+    if (errno == EMFILE || errno == ENFILE || errno == ENOMEM ||
+        errno == ENOBUFS) {
       nbdkit_debug ("control: accept: %m");
       control.accept_from_ms = now_ms () + ACCEPT_PAUSE_MS;
     }
@@ -219,8 +220,8 @@ answer_line (struct client *client, const char *line)
   out = open_memstream (&body, &body_bytes);
   if (out == NULL)
     return false;
-  r = command_run (control.store, line, &client->wait, out, error,
-                   sizeof error);
+  r =
+    command_run (control.store, line, &client->wait, out, error, sizeof error);
   failed = ferror (out);
   /* No memory to close it with: a body of NULL, and no error (glibc). */
   if (fclose (out) == EOF || failed || body == NULL) {
@@ -342,9 +343,9 @@ static bool
 send_answers (struct client *client)
 {
   while (client->answer != NULL) {
-    const ssize_t r = send (client->fd, client->answer + client->answer_sent,
-                            client->answer_bytes - client->answer_sent,
-                            MSG_NOSIGNAL);
+    const ssize_t r =
+      send (client->fd, client->answer + client->answer_sent,
+            client->answer_bytes - client->answer_sent, MSG_NOSIGNAL);
     if (r == -1)
       return errno == EAGAIN || errno == EINTR;
     client->progress_ms = now_ms ();
@@ -375,8 +376,8 @@ serve_client (struct client *client, short revents)
     keep = ask_again (client);
   if (keep)
     keep = send_answers (client);
-  if (keep && client->answer != NULL
-      && now_ms () - client->progress_ms >= STALLED_MS) {
+  if (keep && client->answer != NULL &&
+      now_ms () - client->progress_ms >= STALLED_MS) {
     nbdkit_debug ("control: dropping a client that does not read");
     keep = false;
   }
@@ -398,8 +399,8 @@ poll_timeout_ms (void)
     until = control.accept_from_ms;
   for (i = 0; i < MAX_CLIENTS; ++i) {
     const struct client *client = &control.clients[i];
-    if (client->fd != -1 && client->answer != NULL
-        && client->progress_ms + STALLED_MS < until)
+    if (client->fd != -1 && client->answer != NULL &&
+        client->progress_ms + STALLED_MS < until)
       until = client->progress_ms + STALLED_MS;
     if (client->fd != -1 && client->waiting && client->ask_at_ms < until)
       until = client->ask_at_ms;
@@ -420,14 +421,15 @@ fill_poll_fds (struct pollfd fds[NR_FDS])
   fds[0] = (struct pollfd) { .fd = control.stop_fd, .events = POLLIN };
   fds[1] = (struct pollfd) {
     .fd = control.accept_from_ms > now_ms () ? -1 : control.socket.fd,
-    .events = POLLIN
+    .events = POLLIN,
   };
   for (i = 0; i < MAX_CLIENTS; ++i) {
     const struct client *client = &control.clients[i];
     fds[2 + i] = (struct pollfd) {
       .fd = client->fd,
-      .events = client->waiting ? 0
-        : client->answer == NULL ? POLLIN : POLLOUT
+      .events = client->waiting          ? 0
+                : client->answer == NULL ? POLLIN
+                                         : POLLOUT,
     };
   }
 }
@@ -440,7 +442,7 @@ static bool
 wait_for_poll (void)
 {
   static const struct timespec pause = {
-    .tv_nsec = POLL_PAUSE_MS * 1000 * 1000
+    .tv_nsec = POLL_PAUSE_MS * 1000 * 1000,
   };
   eventfd_t stop;
 
@@ -503,8 +505,7 @@ control_start (struct store *store)
   for (i = 0; i < MAX_CLIENTS; ++i)
     control.clients[i].fd = -1;
 
-  r = service_thread_start (&control.thread, "zmem-control", run_control,
-                            NULL);
+  r = service_thread_start (&control.thread, "zmem-control", run_control, NULL);
   if (r < 0) {
     close (control.stop_fd);
     control.stop_fd = -1;

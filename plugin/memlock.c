@@ -37,7 +37,7 @@
 #include "pages.h"
 #include "size-text.h"
 
-#ifndef PR_SET_IO_FLUSHER       /* Linux 5.6 */
+#ifndef PR_SET_IO_FLUSHER /* Linux 5.6 */
 #define PR_SET_IO_FLUSHER 57
 #endif
 
@@ -113,9 +113,9 @@ can_purge_locked (void)
 
   pages_init (&pages, &pages_anonymous, PAGES_NO_LIMIT);
   if (pages_reserve (&pages, PAGE_BYTES, &page) < 0)
-    return true;                /* other calls will say so */
-  if (pages_activate (&pages, page, PAGE_BYTES) == 0
-      && mlock (page, PAGE_BYTES) == 0)
+    return true; /* other calls will say so */
+  if (pages_activate (&pages, page, PAGE_BYTES) == 0 &&
+      mlock (page, PAGE_BYTES) == 0)
     can = pages.ops->purge (&pages, page, PAGE_BYTES) == 0;
   pages_release (&pages, page, PAGE_BYTES);
   return can;
@@ -159,8 +159,8 @@ memlock_prepare (char *error, size_t error_bytes)
     return -EINVAL;
   }
 
-  if (limit_bytes != RLIM_INFINITY && !capable
-      && limit_bytes < address_space_bytes () + HEADROOM_BYTES) {
+  if (limit_bytes != RLIM_INFINITY && !capable &&
+      limit_bytes < address_space_bytes () + HEADROOM_BYTES) {
     explain_limit (limit_bytes, error, error_bytes);
     return -EPERM;
   }
@@ -168,8 +168,8 @@ memlock_prepare (char *error, size_t error_bytes)
   /* With nbdkit -u, which a plugin cannot see, root and its capability are
    * gone when after_fork locks, and then nobody hears why the server ends.
    */
-  if (limit_bytes != RLIM_INFINITY
-      && limit_bytes < address_space_bytes () + HEADROOM_BYTES) {
+  if (limit_bytes != RLIM_INFINITY &&
+      limit_bytes < address_space_bytes () + HEADROOM_BYTES) {
     char limit[SIZE_TEXT_BYTES];
 
     fprintf (stderr,
@@ -190,8 +190,7 @@ memlock_prepare (char *error, size_t error_bytes)
     if (limit_bytes != RLIM_INFINITY)
       explain_limit (limit_bytes, error, error_bytes);
     else
-      snprintf (error, error_bytes, "mlockall: %s",
-                strerror (err));
+      snprintf (error, error_bytes, "mlockall: %s", strerror (err));
     return -err;
   }
   munlockall ();
@@ -204,7 +203,7 @@ memlock_prepare (char *error, size_t error_bytes)
 static void
 page_in_files (void)
 {
-  char line[4352];              /* addresses, and a path of PATH_MAX */
+  char line[4352]; /* addresses, and a path of PATH_MAX */
   FILE *file = fopen ("/proc/self/maps", "re");
 
   if (file == NULL) {
@@ -215,10 +214,10 @@ page_in_files (void)
     uintptr_t start, end;
     char rights[5];
 
-    if (sscanf (line, "%" SCNxPTR "-%" SCNxPTR " %4s", &start, &end,
-                rights) == 3
-        && rights[0] == 'r' && rights[3] == 'p' && strchr (line, '/') != NULL
-        && mlock ((void *) start, end - start) == -1)
+    if (sscanf (line, "%" SCNxPTR "-%" SCNxPTR " %4s", &start, &end, rights) ==
+          3 &&
+        rights[0] == 'r' && rights[3] == 'p' && strchr (line, '/') != NULL &&
+        mlock ((void *) start, end - start) == -1)
       nbdkit_debug ("zmem: mlock: %m: %s", line);
   }
   fclose (file);

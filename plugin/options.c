@@ -96,7 +96,8 @@ make_absolute (const char *path, char **ret, char *error, size_t error_bytes)
   if (cwd == NULL)
     return reject (error, error_bytes,
                    "cannot tell the current directory (%s): "
-                   "give a path from the root", strerror (errno));
+                   "give a path from the root",
+                   strerror (errno));
   if (asprintf (ret, "%s/%s", strcmp (cwd, "/") == 0 ? "" : cwd, path) == -1)
     *ret = NULL;
   free (cwd);
@@ -229,7 +230,8 @@ set_control (struct options *options, const char *value, char *error,
     return reject (error, error_bytes,
                    "from the root that is longer than the %zu bytes that "
                    "the name of a Unix socket can have: "
-                   "choose a shorter path", max_bytes);
+                   "choose a shorter path",
+                   max_bytes);
   }
   replace_string (&options->control, path);
   return 0;
@@ -284,8 +286,8 @@ set_stats_interval (struct options *options, const char *value, char *error,
   errno = 0;
   seconds = strtoul (value, &end, 10);
   /* strtoul takes a sign, and turns -1 into something huge. */
-  if (value[0] < '0' || value[0] > '9' || *end != '\0' || errno != 0
-      || seconds < 1 || seconds > STATS_INTERVAL_MAX_SECONDS)
+  if (value[0] < '0' || value[0] > '9' || *end != '\0' || errno != 0 ||
+      seconds < 1 || seconds > STATS_INTERVAL_MAX_SECONDS)
     return reject (error, error_bytes,
                    "a whole number of seconds is needed, from 1 to %d",
                    STATS_INTERVAL_MAX_SECONDS);
@@ -299,7 +301,7 @@ parse_yes_or_no (const char *value)
 {
   static const char *const words[2][6] = {
     { "no", "n", "off", "false", "f", "0" },
-    { "yes", "y", "on", "true", "t", "1" }
+    { "yes", "y", "on", "true", "t", "1" },
   };
   int yes, i;
 
@@ -341,7 +343,7 @@ static const struct option {
   const char *key;
   int (*set) (struct options *options, const char *value, char *error,
               size_t error_bytes);
-  bool names_itself;            /* its errors begin with "KEY=VALUE: " */
+  bool names_itself; /* its errors begin with "KEY=VALUE: " */
 } option_table[] = {
   { "size", set_size, false },
   { "compress", set_compress, true },
@@ -353,7 +355,7 @@ static const struct option {
   { "statsfile", set_statsfile, false },
   { "stats-interval", set_stats_interval, false },
   { "mlock", set_mlock, false },
-  { "parallel", set_parallel, false }
+  { "parallel", set_parallel, false },
 };
 
 #define NR_OPTIONS (sizeof option_table / sizeof option_table[0])
@@ -381,14 +383,13 @@ count_edits (const char *a, const char *b)
   for (j = 0; j <= b_length; ++j)
     row[j] = j;
   for (i = 0; a[i] != '\0'; ++i) {
-    unsigned diagonal = row[0];         /* of the row before */
+    unsigned diagonal = row[0]; /* of the row before */
 
     row[0] = i + 1;
     for (j = 0; j < b_length; ++j) {
       const unsigned above = row[j + 1];
 
-      row[j + 1] = smallest (above + 1, row[j] + 1,
-                             diagonal + (a[i] != b[j]));
+      row[j + 1] = smallest (above + 1, row[j] + 1, diagonal + (a[i] != b[j]));
       diagonal = above;
     }
   }
@@ -425,15 +426,17 @@ reject_key (const char *key, char *error, size_t error_bytes)
 
   if (nearest != NULL)
     return reject (error, error_bytes,
-                   "%.64s= is no option of this plugin: did you mean %s=?",
-                   key, nearest);
+                   "%.64s= is no option of this plugin: did you mean %s=?", key,
+                   nearest);
 
-  reject (error, error_bytes,
-          "%.64s= is no option of this plugin, which has", key);
+  reject (error, error_bytes, "%.64s= is no option of this plugin, which has",
+          key);
   for (i = 0; i < NR_OPTIONS; ++i) {
     used = strlen (error);
     snprintf (error + used, error_bytes - used, "%s %s=",
-              i == 0 ? "" : i == NR_OPTIONS - 1 ? " and" : ",",
+              i == 0                ? ""
+              : i == NR_OPTIONS - 1 ? " and"
+                                    : ",",
               option_table[i].key);
   }
   return -EINVAL;
@@ -443,7 +446,8 @@ void
 options_init (struct options *options)
 {
   const struct codec_spec lz4 = {
-    CODEC_LZ4, codec_table[CODEC_LZ4]->level_default
+    CODEC_LZ4,
+    codec_table[CODEC_LZ4]->level_default,
   };
 
   memset (options, 0, sizeof *options);
@@ -491,8 +495,8 @@ options_check (const struct options *options, char *error, size_t error_bytes)
     return reject (error, error_bytes, "size= is required: nbdkit zmem 1G");
 
   /* The file is replaced by rename, which would take the socket away. */
-  if (options->control != NULL && options->statsfile != NULL
-      && strcmp (options->control, options->statsfile) == 0)
+  if (options->control != NULL && options->statsfile != NULL &&
+      strcmp (options->control, options->statsfile) == 0)
     return reject (error, error_bytes,
                    "control= and statsfile= name the same path: "
                    "choose another for one of them");

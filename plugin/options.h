@@ -19,16 +19,16 @@
 enum parallel { PARALLEL_AUTO, PARALLEL_YES, PARALLEL_NO };
 
 struct options {
-  uint64_t size_bytes;          /* 0: not given */
-  uint64_t limit_bytes;         /* 0: not given; PAGES_NO_LIMIT: none */
-  unsigned limit_percent;       /* of memory (limit.h); 0: not given so */
+  uint64_t size_bytes;    /* 0: not given */
+  uint64_t limit_bytes;   /* 0: not given; PAGES_NO_LIMIT: none */
+  unsigned limit_percent; /* of memory (limit.h); 0: not given so */
   struct codec_spec codec;
   bool compact_manual;
-  uint64_t compact_rate;        /* bytes a second; 0: any */
+  uint64_t compact_rate; /* bytes a second; 0: any */
   bool mlock;
   enum parallel parallel;
-  char *control;                /* absolute paths, owned; NULL: none */
-  char *stats_export;           /* export name, owned; NULL: none */
+  char *control;      /* absolute paths, owned; NULL: none */
+  char *stats_export; /* export name, owned; NULL: none */
   char *statsfile;
   unsigned stats_interval_seconds;
 };

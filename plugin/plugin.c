@@ -67,7 +67,7 @@ static bool worker_started;
 
 struct handle {
   bool readonly;
-  char *stats;                  /* owned; NULL: this is the disk */
+  char *stats; /* owned; NULL: this is the disk */
   size_t stats_bytes;
 };
 
@@ -120,9 +120,10 @@ zmem_config_complete (void)
 static int
 zmem_thread_model (void)
 {
-  return options.parallel == PARALLEL_YES
-    || (options.parallel == PARALLEL_AUTO && hang_up_is_survived ())
-    ? THREAD_MODEL : NBDKIT_THREAD_MODEL_SERIALIZE_REQUESTS;
+  return options.parallel == PARALLEL_YES ||
+             (options.parallel == PARALLEL_AUTO && hang_up_is_survived ())
+           ? THREAD_MODEL
+           : NBDKIT_THREAD_MODEL_SERIALIZE_REQUESTS;
 }
 
 static void
@@ -152,8 +153,8 @@ zmem_get_ready (void)
 {
   char error[OPTIONS_ERROR_BYTES], summary[STARTUP_SUMMARY_BYTES];
 
-  if (startup_create_store (&options, &store, summary, sizeof summary,
-                            error, sizeof error) < 0)
+  if (startup_create_store (&options, &store, summary, sizeof summary, error,
+                            sizeof error) < 0)
     return fail ("%s", error);
 
   if (options.mlock && memlock_prepare (error, sizeof error) < 0)
@@ -177,7 +178,8 @@ zmem_get_ready (void)
   fprintf (stderr, "nbdkit: zmem: %s%s\n", summary,
            options.mlock ? ", locked in memory" : "");
   if (options.parallel == PARALLEL_YES && !hang_up_is_survived ())
-    fprintf (stderr, "nbdkit: zmem: parallel=yes: a client that hangs up can "
+    fprintf (stderr,
+             "nbdkit: zmem: parallel=yes: a client that hangs up can "
              "end this nbdkit, and the disk with it, unless --tls=require\n");
   return 0;
 }
@@ -189,7 +191,8 @@ report_damage (void *opaque, uint64_t offset)
   (void) opaque;
   nbdkit_error ("verify: the block at offset %" PRIu64 " is damaged: its "
                 "checksum is wrong; writing all of its %zu bytes, or "
-                "trimming it, heals it", offset, BLOCK_BYTES);
+                "trimming it, heals it",
+                offset, BLOCK_BYTES);
 }
 
 static int
@@ -218,8 +221,8 @@ start_serving (void)
   if (control_bound) {
     r = control_start (store);
     if (r < 0)
-      return fail ("control=%s: cannot start its thread: %s",
-                   options.control, strerror (-r));
+      return fail ("control=%s: cannot start its thread: %s", options.control,
+                   strerror (-r));
   }
   if (statsfile_prepared) {
     r = statsfile_start (store);
@@ -278,8 +281,7 @@ zmem_list_exports (int readonly, int is_tls, struct nbdkit_exports *exports)
   if (nbdkit_add_export (exports, "", DISK_DESCRIPTION) == -1)
     return -1;
   if (options.stats_export != NULL)
-    return nbdkit_add_export (exports, options.stats_export,
-                              STATS_DESCRIPTION);
+    return nbdkit_add_export (exports, options.stats_export, STATS_DESCRIPTION);
   return 0;
 }
 
@@ -311,10 +313,12 @@ refuse_export (const char *name)
   print_foreign_name (name, text, sizeof text);
   if (options.stats_export != NULL)
     nbdkit_error ("there is no export \"%s\": there are \"\", the disk, and "
-                  "\"%s\", its statistics", text, options.stats_export);
+                  "\"%s\", its statistics",
+                  text, options.stats_export);
   else
     nbdkit_error ("there is no export \"%s\": the disk is the export with "
-                  "the empty name", text);
+                  "the empty name",
+                  text);
   nbdkit_set_error (ENOENT);
   errno = ENOENT;
 }
@@ -323,12 +327,12 @@ static void *
 zmem_open (int readonly)
 {
   const char *name = nbdkit_export_name ();
-  const bool is_stats = options.stats_export != NULL && name != NULL
-    && strcmp (name, options.stats_export) == 0;
+  const bool is_stats = options.stats_export != NULL && name != NULL &&
+                        strcmp (name, options.stats_export) == 0;
   struct handle *h;
 
   if (name == NULL)
-    return NULL;                /* nbdkit has said why */
+    return NULL; /* nbdkit has said why */
   if (!is_stats && *name != '\0') {
     refuse_export (name);
     return NULL;
@@ -386,8 +390,8 @@ zmem_get_size (void *handle)
 {
   const struct handle *h = handle;
 
-  return h->stats == NULL
-    ? (int64_t) store_size_bytes (store) : (int64_t) h->stats_bytes;
+  return h->stats == NULL ? (int64_t) store_size_bytes (store)
+                          : (int64_t) h->stats_bytes;
 }
 
 static int
@@ -448,9 +452,9 @@ is_report_due (void)
   int64_t due = atomic_load (&due_seconds);
 
   clock_gettime (CLOCK_MONOTONIC, &now);
-  return now.tv_sec >= due
-    && atomic_compare_exchange_strong (&due_seconds, &due,
-                                       now.tv_sec + FULL_REPORT_SECONDS);
+  return now.tv_sec >= due &&
+         atomic_compare_exchange_strong (&due_seconds, &due,
+                                         now.tv_sec + FULL_REPORT_SECONDS);
 }
 
 /* Report what became of a request, and return what nbdkit wants.
@@ -467,20 +471,23 @@ finish_request (int r, const char *request, uint64_t count, uint64_t offset)
 
   if (r == -EIO)
     nbdkit_error ("%s of %" PRIu64 " bytes at offset %" PRIu64 ": a block is "
-                  "damaged: its checksum is wrong", request, count, offset);
+                  "damaged: its checksum is wrong",
+                  request, count, offset);
   else if (r != -ENOSPC && r != -ENOMEM)
-    nbdkit_error ("%s of %" PRIu64 " bytes at offset %" PRIu64 ": %s",
-                  request, count, offset, strerror (-r));
+    nbdkit_error ("%s of %" PRIu64 " bytes at offset %" PRIu64 ": %s", request,
+                  count, offset, strerror (-r));
   else if (is_report_due ())
     nbdkit_error ("%s of %" PRIu64 " bytes at offset %" PRIu64 " refused: "
                   "%s (said at most once in %d seconds)",
                   request, count, offset,
                   r == -ENOSPC ? "the limit is reached: raise limit=, or "
-                  "trim what is not needed" : "the system has no memory",
+                                 "trim what is not needed"
+                               : "the system has no memory",
                   FULL_REPORT_SECONDS);
   else
     nbdkit_debug ("%s of %" PRIu64 " bytes at offset %" PRIu64 " refused: "
-                  "%s", request, count, offset, strerror (-r));
+                  "%s",
+                  request, count, offset, strerror (-r));
 
   nbdkit_set_error (-r);
   errno = -r;
@@ -498,8 +505,8 @@ zmem_pread (void *handle, void *buf, uint32_t count, uint64_t offset,
     memcpy (buf, h->stats + offset, count);
     return 0;
   }
-  return finish_request (requests_read (store, buf, count, offset),
-                         "read", count, offset);
+  return finish_request (requests_read (store, buf, count, offset), "read",
+                         count, offset);
 }
 
 /* Here and below NBDKIT_FLAG_FUA asks for nothing: what has returned is as
@@ -511,8 +518,8 @@ zmem_pwrite (void *handle, const void *buf, uint32_t count, uint64_t offset,
 {
   (void) handle;
   (void) flags;
-  return finish_request (requests_write (store, buf, count, offset),
-                         "write", count, offset);
+  return finish_request (requests_write (store, buf, count, offset), "write",
+                         count, offset);
 }
 
 static int
@@ -527,8 +534,8 @@ zmem_trim (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
   (void) handle;
   (void) flags;
-  return finish_request (requests_trim (store, count, offset),
-                         "trim", count, offset);
+  return finish_request (requests_trim (store, count, offset), "trim", count,
+                         offset);
 }
 
 /* Zeroing is always fast, so NBDKIT_FLAG_FAST_ZERO asks for nothing. */
@@ -558,7 +565,7 @@ add_extent (void *opaque, uint64_t offset, uint64_t count,
   static const uint32_t types[] = {
     [EXTENT_DATA] = 0,
     [EXTENT_ZERO] = NBDKIT_EXTENT_ZERO,
-    [EXTENT_HOLE] = NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO
+    [EXTENT_HOLE] = NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO,
   };
 
   if (nbdkit_add_extent (opaque, offset, count, types[kind]) == -1)
@@ -580,51 +587,51 @@ zmem_extents (void *handle, uint32_t count, uint64_t offset, uint32_t flags,
 }
 
 static struct nbdkit_plugin plugin = {
-  .name               = "zmem",
-  .longname           = "zmem compressed RAM disk",
-  .version            = PACKAGE_VERSION,
-  .description        = "Serves compressed RAM as a disk, and gives back "
-                        "the memory of what is trimmed.",
-  .magic_config_key   = "size",
-  .config_help        = options_help,
+  .name = "zmem",
+  .longname = "zmem compressed RAM disk",
+  .version = PACKAGE_VERSION,
+  .description = "Serves compressed RAM as a disk, and gives back "
+                 "the memory of what is trimmed.",
+  .magic_config_key = "size",
+  .config_help = options_help,
   .errno_is_preserved = 1,
 
-  .load               = zmem_load,
-  .unload             = zmem_unload,
-  .config             = zmem_config,
-  .config_complete    = zmem_config_complete,
-  .thread_model       = zmem_thread_model,
-  .dump_plugin        = zmem_dump_plugin,
-  .get_ready          = zmem_get_ready,
-  .after_fork         = zmem_after_fork,
-  .cleanup            = zmem_cleanup,
+  .load = zmem_load,
+  .unload = zmem_unload,
+  .config = zmem_config,
+  .config_complete = zmem_config_complete,
+  .thread_model = zmem_thread_model,
+  .dump_plugin = zmem_dump_plugin,
+  .get_ready = zmem_get_ready,
+  .after_fork = zmem_after_fork,
+  .cleanup = zmem_cleanup,
 
-  .list_exports       = zmem_list_exports,
-  .default_export     = zmem_default_export,
-  .open               = zmem_open,
-  .close              = zmem_close,
+  .list_exports = zmem_list_exports,
+  .default_export = zmem_default_export,
+  .open = zmem_open,
+  .close = zmem_close,
   .export_description = zmem_export_description,
-  .get_size           = zmem_get_size,
-  .block_size         = zmem_block_size,
-  .can_write          = zmem_can_write,
-  .can_flush          = zmem_can_always,
-  .can_extents        = zmem_can_always,
-  .can_fua            = zmem_can_fua,
-  .can_cache          = zmem_can_cache,
-  .can_trim           = is_disk,
-  .can_zero           = is_disk,
-  .can_fast_zero      = is_disk,
+  .get_size = zmem_get_size,
+  .block_size = zmem_block_size,
+  .can_write = zmem_can_write,
+  .can_flush = zmem_can_always,
+  .can_extents = zmem_can_always,
+  .can_fua = zmem_can_fua,
+  .can_cache = zmem_can_cache,
+  .can_trim = is_disk,
+  .can_zero = is_disk,
+  .can_fast_zero = is_disk,
   /* Each connection to the statistics has a snapshot of its own. */
-  .can_multi_conn     = is_disk,
-  .is_rotational      = zmem_is_rotational,
+  .can_multi_conn = is_disk,
+  .is_rotational = zmem_is_rotational,
 
-  .pread              = zmem_pread,
-  .pwrite             = zmem_pwrite,
-  .flush              = zmem_flush,
-  .trim               = zmem_trim,
-  .zero               = zmem_zero,
-  .extents            = zmem_extents,
-  .cache              = zmem_cache,
+  .pread = zmem_pread,
+  .pwrite = zmem_pwrite,
+  .flush = zmem_flush,
+  .trim = zmem_trim,
+  .zero = zmem_zero,
+  .extents = zmem_extents,
+  .cache = zmem_cache,
 };
 
 /* What nbdkit calls; its header only defines it. */

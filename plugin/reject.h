@@ -14,8 +14,7 @@
 #include <stdio.h>
 
 /* Returns r, for the caller to return. */
-__attribute__ ((format (printf, 4, 5)))
-static inline int
+__attribute__ ((format (printf, 4, 5))) static inline int
 reject (char *error, size_t error_bytes, int r, const char *format, ...)
 {
   va_list args;

@@ -50,7 +50,7 @@ enum counter {
 };
 
 static struct shard {
-  _Alignas (CACHE_LINE_BYTES) _Atomic uint64_t counters[NR_COUNTERS];
+  _Alignas(CACHE_LINE_BYTES) _Atomic uint64_t counters[NR_COUNTERS];
   _Atomic uint64_t read_latency[HISTOGRAM_BUCKETS];
   _Atomic uint64_t write_latency[HISTOGRAM_BUCKETS];
 } shards[NR_SHARDS];
@@ -83,10 +83,18 @@ static void
 count_error (struct shard *shard, int r)
 {
   switch (-r) {
-  case ENOSPC: add (&shard->counters[ENOSPC_ERRORS], 1); break;
-  case ENOMEM: add (&shard->counters[ENOMEM_ERRORS], 1); break;
-  case EIO:    add (&shard->counters[EIO_ERRORS], 1); break;
-  default:     add (&shard->counters[OTHER_ERRORS], 1); break;
+  case ENOSPC:
+    add (&shard->counters[ENOSPC_ERRORS], 1);
+    break;
+  case ENOMEM:
+    add (&shard->counters[ENOMEM_ERRORS], 1);
+    break;
+  case EIO:
+    add (&shard->counters[EIO_ERRORS], 1);
+    break;
+  default:
+    add (&shard->counters[OTHER_ERRORS], 1);
+    break;
   }
 }
 
@@ -103,8 +111,7 @@ count_outcome (struct shard *shard, enum counter bytes, uint64_t count, int r)
 }
 
 int
-requests_read (struct store *store, void *buf, uint32_t count,
-               uint64_t offset)
+requests_read (struct store *store, void *buf, uint32_t count, uint64_t offset)
 {
   const uint64_t start_ns = clock_ns ();
   const int r = store_read (store, buf, count, offset);

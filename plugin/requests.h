@@ -22,12 +22,11 @@
 
 extern int requests_read (struct store *store, void *buf, uint32_t count,
                           uint64_t offset);
-extern int requests_write (struct store *store, const void *buf,
-                           uint32_t count, uint64_t offset);
-extern int requests_trim (struct store *store, uint32_t count,
-                          uint64_t offset);
-extern int requests_zero (struct store *store, uint32_t count,
-                          uint64_t offset, bool may_punch);
+extern int requests_write (struct store *store, const void *buf, uint32_t count,
+                           uint64_t offset);
+extern int requests_trim (struct store *store, uint32_t count, uint64_t offset);
+extern int requests_zero (struct store *store, uint32_t count, uint64_t offset,
+                          bool may_punch);
 /* Nothing is ever pending: these two only count. */
 extern int requests_flush (void);
 extern int requests_cache (void);

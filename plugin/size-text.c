@@ -48,8 +48,7 @@ explain_suffix (const char *suffix, char *error, size_t error_bytes)
               "a size is a whole number: take a smaller unit "
               "(1536M, not 1.5G)");
   else if (unit_bytes (*suffix) != 0)
-    snprintf (error, error_bytes,
-              "the unit of a size is one letter: %c alone",
+    snprintf (error, error_bytes, "the unit of a size is one letter: %c alone",
               toupper ((unsigned char) *suffix));
   else
     snprintf (error, error_bytes,
@@ -95,13 +94,13 @@ const char *
 size_text_print (uint64_t bytes, char *text, size_t text_bytes)
 {
   static const char *const names[] = {
-    "bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"
+    "bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB",
   };
   unsigned unit = 0;
   uint64_t whole = bytes, rest = 0, one, tenths;
 
   while (whole >= 1024) {
-    rest |= (whole & 1023) << (10 * unit);      /* bytes below the unit */
+    rest |= (whole & 1023) << (10 * unit); /* bytes below the unit */
     whole >>= 10;
     unit++;
   }

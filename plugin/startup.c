@@ -26,11 +26,11 @@
 
 /* The limit, and what to say of it: "18.7 GiB (80 % of physical memory)". */
 static int
-choose_limit (const struct options *options, uint64_t *limit_bytes,
-              char *text, size_t text_bytes, char *error, size_t error_bytes)
+choose_limit (const struct options *options, uint64_t *limit_bytes, char *text,
+              size_t text_bytes, char *error, size_t error_bytes)
 {
-  const unsigned percent = options->limit_percent > 0
-    ? options->limit_percent : LIMIT_DEFAULT_PERCENT;
+  const unsigned percent =
+    options->limit_percent > 0 ? options->limit_percent : LIMIT_DEFAULT_PERCENT;
   struct memory_bound bound;
   char size[SIZE_TEXT_BYTES];
   int r;
@@ -73,8 +73,9 @@ check_limit (const struct store_params *params, const char *limit_text,
     return 0;
   snprintf (error, error_bytes,
             "limit=: %s is too little, for an empty disk takes up to %s "
-            "(limit=%" PRIu64 ")", limit_text,
-            size_text_print (min_bytes, min, sizeof min), min_bytes);
+            "(limit=%" PRIu64 ")",
+            limit_text, size_text_print (min_bytes, min, sizeof min),
+            min_bytes);
   return -EINVAL;
 }
 
@@ -88,7 +89,7 @@ startup_create_store (const struct options *options, struct store **ret,
     .codec = options->codec,
     .reserve = options->mlock,
     .compact_manual = options->compact_manual,
-    .compact_rate = options->compact_rate
+    .compact_rate = options->compact_rate,
   };
   char limit[LIMIT_SENTENCE_BYTES];
   char size[SIZE_TEXT_BYTES], codec[CODEC_SPEC_TEXT_BYTES];

@@ -98,8 +98,8 @@ print_stat (FILE *out, const struct stats_report *report,
 {
   const uint64_t value = stats_value (&report->stats, desc);
 
-  if (desc->offset == offsetof (struct stats, limit_bytes)
-      && value == PAGES_NO_LIMIT)
+  if (desc->offset == offsetof (struct stats, limit_bytes) &&
+      value == PAGES_NO_LIMIT)
     fputs (no_limit, out);
   else
     fprintf (out, "%" PRIu64, value);
@@ -116,8 +116,8 @@ text_print_latency (FILE *out, const char *name,
 
   for (i = 0; i < NR_PERCENTILES; ++i) {
     fprintf (out, "%s_latency_%s_us ", name, percentiles[i].text_name);
-    print_us (out, histogram_percentile_ns (histogram,
-                                            percentiles[i].thousandths),
+    print_us (out,
+              histogram_percentile_ns (histogram, percentiles[i].thousandths),
               "inf");
     putc ('\n', out);
   }
@@ -160,13 +160,12 @@ json_print_latency (FILE *out, const char *name,
   unsigned i;
 
   fprintf (out, "  \"%s_latency\": {\n", name);
-  fprintf (out, "    \"count\": %" PRIu64 ",\n",
-           histogram_total (histogram));
+  fprintf (out, "    \"count\": %" PRIu64 ",\n", histogram_total (histogram));
   fprintf (out, "    \"sum_ns\": %" PRIu64 ",\n", histogram->sum_ns);
   for (i = 0; i < NR_PERCENTILES; ++i) {
     fprintf (out, "    \"%s\": ", percentiles[i].json_name);
-    print_us (out, histogram_percentile_ns (histogram,
-                                            percentiles[i].thousandths),
+    print_us (out,
+              histogram_percentile_ns (histogram, percentiles[i].thousandths),
               "null");
     fputs (",\n", out);
   }
@@ -222,8 +221,8 @@ prometheus_print_stat (FILE *out, const struct stats_report *report,
   const bool counter = desc->type == STAT_COUNTER;
   const char *suffix = counter ? "_total" : "";
 
-  prometheus_print_help (out, desc->name, suffix,
-                         counter ? "counter" : "gauge", desc->help);
+  prometheus_print_help (out, desc->name, suffix, counter ? "counter" : "gauge",
+                         desc->help);
   fprintf (out, "zmem_%s%s ", desc->name, suffix);
   print_stat (out, report, desc, "+Inf");
   putc ('\n', out);
@@ -266,20 +265,26 @@ prometheus_print (const struct stats_report *report, FILE *out)
                          "the codec that new blocks are compressed with");
   fprintf (out, "zmem_compress_info{compress=\"%s\"} 1\n", codec);
 
-  prometheus_print_latency (out, "read_latency_seconds",
-                            "time that reads took", &report->read_latency);
+  prometheus_print_latency (out, "read_latency_seconds", "time that reads took",
+                            &report->read_latency);
   prometheus_print_latency (out, "write_latency_seconds",
                             "time that writes took", &report->write_latency);
 }
 
 void
-stats_report_print (const struct stats_report *report,
-                    enum stats_format format, FILE *out)
+stats_report_print (const struct stats_report *report, enum stats_format format,
+                    FILE *out)
 {
   switch (format) {
-  case STATS_TEXT: text_print (report, out); break;
-  case STATS_JSON: json_print (report, out); break;
-  case STATS_PROMETHEUS: prometheus_print (report, out); break;
+  case STATS_TEXT:
+    text_print (report, out);
+    break;
+  case STATS_JSON:
+    json_print (report, out);
+    break;
+  case STATS_PROMETHEUS:
+    prometheus_print (report, out);
+    break;
   }
 }
 
@@ -298,8 +303,8 @@ class_wasted_bytes (const struct pool_class_stats *class)
  * up to two eighths, and so on.
  */
 static const char *const group_names[NR_FULLNESS_GROUPS] = {
-  "group0", "group1", "group2", "group3", "group4", "group5", "group6",
-  "group7", "full"
+  "group0", "group1", "group2", "group3", "group4",
+  "group5", "group6", "group7", "full",
 };
 
 static void
@@ -312,16 +317,16 @@ print_fullness (FILE *out, const struct pool_class_stats *class)
 }
 
 static void
-text_print_class (FILE *out, unsigned idx,
-                  const struct pool_class_stats *class)
+text_print_class (FILE *out, unsigned idx, const struct pool_class_stats *class)
 {
   unsigned i;
 
-  fprintf (out, "%u %" PRIu32 " %" PRIu64 " %" PRIu64 " %" PRIu64
-           " %" PRIu64 " %" PRIu64 " ",
+  fprintf (out,
+           "%u %" PRIu32 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64
+           " %" PRIu64 " ",
            idx, class->object_bytes,
-           class->nr_zspages * class->objects_per_zspage,
-           class->nr_inuse, class->nr_zspages, class->resident_bytes,
+           class->nr_zspages * class->objects_per_zspage, class->nr_inuse,
+           class->nr_zspages, class->resident_bytes,
            class_wasted_bytes (class));
   print_fullness (out, class);
   for (i = 0; i < NR_FULLNESS_GROUPS; ++i)
@@ -330,12 +335,12 @@ text_print_class (FILE *out, unsigned idx,
 }
 
 static void
-json_print_class (FILE *out, unsigned idx,
-                  const struct pool_class_stats *class)
+json_print_class (FILE *out, unsigned idx, const struct pool_class_stats *class)
 {
   unsigned i;
 
-  fprintf (out, "    {\"class\": %u, \"object_bytes\": %" PRIu32
+  fprintf (out,
+           "    {\"class\": %u, \"object_bytes\": %" PRIu32
            ", \"objects_per_zspage\": %" PRIu32 ", \"objects\": %" PRIu64
            ", \"inuse\": %" PRIu64 ", \"zspages\": %" PRIu64
            ", \"resident_bytes\": %" PRIu64 ", \"wasted_bytes\": %" PRIu64
@@ -347,8 +352,7 @@ json_print_class (FILE *out, unsigned idx,
   print_fullness (out, class);
   putc (']', out);
   for (i = 0; i < NR_FULLNESS_GROUPS; ++i)
-    fprintf (out, ", \"%s\": %" PRIu64, group_names[i],
-             class->by_fullness[i]);
+    fprintf (out, ", \"%s\": %" PRIu64, group_names[i], class->by_fullness[i]);
   putc ('}', out);
 }
 
@@ -366,7 +370,8 @@ stats_classes_print (const struct stats_report *report,
     fputs ("{\n  \"classes\": [", out);
   else {
     fputs ("class object_bytes objects inuse zspages resident_bytes"
-           " wasted_bytes fullness", out);
+           " wasted_bytes fullness",
+           out);
     for (i = 0; i < NR_FULLNESS_GROUPS; ++i)
       fprintf (out, " %s", group_names[i]);
     putc ('\n', out);

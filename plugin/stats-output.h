@@ -52,7 +52,7 @@ extern void stats_classes_print (const struct stats_report *report,
                                  enum stats_format format, FILE *out);
 
 /* The whole text in one malloc'ed string, or NULL and errno. */
-extern char *stats_report_string (struct store *store,
-                                  enum stats_format format, size_t *length);
+extern char *stats_report_string (struct store *store, enum stats_format format,
+                                  size_t *length);
 
 #endif /* ZMEM_STATS_OUTPUT_H */

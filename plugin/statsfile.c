@@ -40,16 +40,16 @@
 #include "store.h"
 
 static struct {
-  char *path;                   /* owned, as are these parts of it; */
-  char *directory, *name, *tmp_name;    /* NULL: no file is wanted */
+  char *path;                        /* owned, as are these parts of it; */
+  char *directory, *name, *tmp_name; /* NULL: no file is wanted */
   unsigned interval_seconds;
   struct store *store;
   bool running;
   pthread_t thread;
 
-  bool failing;                 /* the thread's own: the last write failed */
+  bool failing; /* the thread's own: the last write failed */
 
-  pthread_mutex_t mutex;        /* guards stop */
+  pthread_mutex_t mutex; /* guards stop */
   pthread_cond_t wake;
   bool stop;
 } statsfile;
@@ -57,8 +57,7 @@ static struct {
 static int
 open_directory (void)
 {
-  const int fd = open (statsfile.directory,
-                       O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const int fd = open (statsfile.directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
   return fd == -1 ? -errno : fd;
 }
@@ -68,8 +67,8 @@ is_ours (int directory_fd, const char *name)
 {
   struct stat st;
 
-  return fstatat (directory_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0
-    && S_ISREG (st.st_mode) && st.st_uid == geteuid ();
+  return fstatat (directory_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+         S_ISREG (st.st_mode) && st.st_uid == geteuid ();
 }
 
 /* A new, empty FILE.zmem.tmp: a descriptor, or -errno. */
@@ -140,8 +139,7 @@ static void
 write_statistics (void)
 {
   size_t bytes;
-  char *text = stats_report_string (statsfile.store, STATS_PROMETHEUS,
-                                    &bytes);
+  char *text = stats_report_string (statsfile.store, STATS_PROMETHEUS, &bytes);
   const int r = text == NULL ? -errno : replace_file (text, bytes);
 
   free (text);
@@ -162,9 +160,9 @@ wait_interval (void)
   until.tv_sec += statsfile.interval_seconds;
 
   pthread_mutex_lock (&statsfile.mutex);
-  while (!statsfile.stop
-         && pthread_cond_timedwait (&statsfile.wake, &statsfile.mutex,
-                                    &until) != ETIMEDOUT)
+  while (!statsfile.stop &&
+         pthread_cond_timedwait (&statsfile.wake, &statsfile.mutex, &until) !=
+           ETIMEDOUT)
     ;
   stop = statsfile.stop;
   pthread_mutex_unlock (&statsfile.mutex);
@@ -204,8 +202,8 @@ keep_paths (const char *path)
   statsfile.name = strdup (name);
   if (asprintf (&statsfile.tmp_name, "%s.zmem.tmp", name) == -1)
     statsfile.tmp_name = NULL;
-  return statsfile.path != NULL && statsfile.directory != NULL
-    && statsfile.name != NULL && statsfile.tmp_name != NULL;
+  return statsfile.path != NULL && statsfile.directory != NULL &&
+         statsfile.name != NULL && statsfile.tmp_name != NULL;
 }
 
 /* Make a file in the directory, and take it away again. */
@@ -274,8 +272,8 @@ statsfile_start (struct store *store)
   pthread_cond_init (&statsfile.wake, &attr);
   pthread_condattr_destroy (&attr);
 
-  r = service_thread_start (&statsfile.thread, "zmem-statsfile",
-                            run_statsfile, NULL);
+  r = service_thread_start (&statsfile.thread, "zmem-statsfile", run_statsfile,
+                            NULL);
   statsfile.running = r == 0;
   return r;
 }

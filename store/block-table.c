@@ -100,8 +100,8 @@ block_table_activate (struct block_table *table)
 uint64_t
 block_table_resident (struct block_table *table)
 {
-  return atomic_load (&table->nr_resident) * PAGE_BYTES
-    + (table->active ? block_table_region_bytes (table->nr_blocks) : 0);
+  return atomic_load (&table->nr_resident) * PAGE_BYTES +
+         (table->active ? block_table_region_bytes (table->nr_blocks) : 0);
 }
 
 void
@@ -110,8 +110,7 @@ block_table_release (struct block_table *table)
   if (table->entries == NULL)
     return;
   pages_uncharge (table->pages, block_table_resident (table));
-  pages_release (table->pages, (void *) table->entries,
-                 entries_bytes (table));
+  pages_release (table->pages, (void *) table->entries, entries_bytes (table));
   pages_release (table->pages, (void *) table->regions,
                  block_table_region_bytes (table->nr_blocks));
   table->entries = NULL;
@@ -127,8 +126,8 @@ region_page (struct block_table *table, region_t region)
 static int
 make_region_resident (struct block_table *table, region_t region)
 {
-  const int r = pages_populate (table->pages, region_page (table, region),
-                                PAGE_BYTES);
+  const int r =
+    pages_populate (table->pages, region_page (table, region), PAGE_BYTES);
 
   if (r < 0) {
     atomic_store (&table->regions[region], 0);
@@ -147,7 +146,7 @@ count_in (struct block_table *table, region_t region)
 
   for (;;) {
     if (seen & REGION_BUSY) {
-      sched_yield ();           /* for one madvise of one page */
+      sched_yield (); /* for one madvise of one page */
       seen = atomic_load (word);
     }
     else if (seen == 0) {
@@ -170,8 +169,7 @@ purge_region (struct block_table *table, region_t region)
   if (!atomic_compare_exchange_strong (&table->regions[region], &expected,
                                        REGION_BUSY))
     return;
-  if (pages_purge (table->pages, region_page (table, region),
-                   PAGE_BYTES) < 0) {
+  if (pages_purge (table->pages, region_page (table, region), PAGE_BYTES) < 0) {
     atomic_store (&table->regions[region], REGION_RESIDENT);
     return;
   }

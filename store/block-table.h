@@ -56,8 +56,8 @@ struct block_table {
   bool active;
 };
 
-extern int block_table_reserve (struct block_table *table,
-                                struct pages *pages, uint64_t nr_blocks);
+extern int block_table_reserve (struct block_table *table, struct pages *pages,
+                                uint64_t nr_blocks);
 /* `pinned` is to be set, if at all, between the two. */
 extern int block_table_activate (struct block_table *table);
 extern void block_table_release (struct block_table *table);
@@ -80,8 +80,7 @@ region_of (uint64_t blkno)
 static inline uint32_t
 block_table_region (const struct block_table *table, region_t region)
 {
-  return atomic_load_explicit (&table->regions[region],
-                               memory_order_acquire);
+  return atomic_load_explicit (&table->regions[region], memory_order_acquire);
 }
 
 /* Live entries of a region: a hint, unless nothing else runs. */

@@ -21,13 +21,13 @@
 static uint32_t
 binding_of (uint64_t blkno, enum codec_id codec)
 {
-  return (uint32_t) blkno * UINT32_C (0x9e3779b1)
-    + (uint32_t) codec * UINT32_C (0x85ebca77);
+  return (uint32_t) blkno * UINT32_C (0x9e3779b1) +
+         (uint32_t) codec * UINT32_C (0x85ebca77);
 }
 
 void
-block_prepare (struct context *context, unsigned scratch_idx,
-               uint64_t blkno, const void *data, struct prepared *prepared)
+block_prepare (struct context *context, unsigned scratch_idx, uint64_t blkno,
+               const void *data, struct prepared *prepared)
 {
   const bool repeats = block_repeats_8_bytes (data);
   uint32_t pattern;
@@ -70,8 +70,8 @@ block_place (struct store *store, uint64_t blkno, struct prepared *prepared)
 }
 
 int
-block_publish (struct store *store, struct group_stripe *stripe,
-               uint64_t blkno, entry_t new, entry_t *old)
+block_publish (struct store *store, struct group_stripe *stripe, uint64_t blkno,
+               entry_t new, entry_t *old)
 {
   int r;
 
@@ -145,8 +145,9 @@ block_store_in_place (struct store *store, struct group_stripe *stripe,
 static uint32_t
 object_checksum (uint64_t blkno, entry_t entry)
 {
-  return entry_codec (entry) == CODEC_RAW ? entry_raw_checksum (entry)
-    : binding_of (blkno, entry_codec (entry));
+  return entry_codec (entry) == CODEC_RAW
+           ? entry_raw_checksum (entry)
+           : binding_of (blkno, entry_codec (entry));
 }
 
 /* An entry is trusted no more than a payload: where it points outside of the
@@ -245,8 +246,7 @@ block_load_part (struct store *store, struct group_stripe *stripe,
     return block_load (store, stripe, context, blkno, entry, buf);
   if (entry_same_is_sound (entry) || entry == entry_hole ()) {
     fill_pattern (buf, count,
-                  entry == entry_hole () ? 0 : entry_pattern (entry),
-                  offset);
+                  entry == entry_hole () ? 0 : entry_pattern (entry), offset);
     return 0;
   }
   r = block_load (store, stripe, context, blkno, entry, whole);
@@ -268,8 +268,8 @@ struct part {
  */
 static int
 modify_locked (struct store *store, struct group_stripe *stripe,
-               struct context *context, const struct part *part,
-               bool in_place, entry_t *drop)
+               struct context *context, const struct part *part, bool in_place,
+               entry_t *drop)
 {
   const entry_t old = block_table_load (&store->table, part->blkno);
   struct prepared prepared;
@@ -304,8 +304,8 @@ modify_locked (struct store *store, struct group_stripe *stripe,
 }
 
 static int
-modify (struct store *store, struct context *context,
-        const struct part *part, bool in_place)
+modify (struct store *store, struct context *context, const struct part *part,
+        bool in_place)
 {
   struct group_stripe *stripe = stripe_of (store, part->blkno);
   entry_t drop;
@@ -330,8 +330,8 @@ block_write_part (struct store *store, uint64_t blkno, size_t offset,
   do
     r = modify (store, context, &part, false);
   while (r == -ENOSPC && room_make (store, &room));
-  if ((r == -ENOSPC || r == -ENOMEM)
-      && modify (store, context, &part, true) == 0)
+  if ((r == -ENOSPC || r == -ENOMEM) &&
+      modify (store, context, &part, true) == 0)
     r = 0;
   return_context (store, context);
   return r;

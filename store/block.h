@@ -26,8 +26,8 @@
 
 /* A block's new content. */
 struct prepared {
-  entry_t entry;                /* SAME: complete; OBJECT: from placing on */
-  struct payload payload;       /* OBJECT only */
+  entry_t entry;          /* SAME: complete; OBJECT: from placing on */
+  struct payload payload; /* OBJECT only */
 };
 
 extern void block_prepare (struct context *context, unsigned scratch_idx,
@@ -57,15 +57,14 @@ extern void block_drop (struct store *store, entry_t entry);
  */
 extern int block_store_in_place (struct store *store,
                                  struct group_stripe *stripe, uint64_t blkno,
-                                 const struct prepared *prepared,
-                                 entry_t *old);
+                                 const struct prepared *prepared, entry_t *old);
 
 /* Group lock held: the block's content, BLOCK_BYTES.  -EIO: damaged.
  * `context` may be NULL; -EAGAIN: this block needs one.
  */
 extern int block_load (struct store *store, struct group_stripe *stripe,
-                       struct context *context, uint64_t blkno,
-                       entry_t entry, void *buf);
+                       struct context *context, uint64_t blkno, entry_t entry,
+                       void *buf);
 
 /* Group lock held: is what the block has in memory undamaged?  By checksums
  * alone, no context is needed.  0, or -EIO.
@@ -81,8 +80,8 @@ extern int block_load_part (struct store *store, struct group_stripe *stripe,
 /* Read-modify-write of a part of a block.  data == NULL: zeros.  No lock
  * held.
  */
-extern int block_write_part (struct store *store, uint64_t blkno,
-                             size_t offset, size_t count, const void *data);
+extern int block_write_part (struct store *store, uint64_t blkno, size_t offset,
+                             size_t count, const void *data);
 
 /* Does the entry read as zeros from end to end? */
 static inline bool

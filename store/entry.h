@@ -37,7 +37,7 @@
 #include "pool.h"
 
 typedef uint64_t entry_t;
-typedef uint32_t blkno_t;       /* 31 bits: it is an object's owner */
+typedef uint32_t blkno_t; /* 31 bits: it is an object's owner */
 
 #define BLKNO_BITS 31
 #define MAX_BLOCKS ((uint64_t) 1 << BLKNO_BITS)
@@ -78,7 +78,7 @@ static_assert (ENTRY_SAME_CHECK_SHIFT < 64, "pattern and its check fit");
 static_assert (MAX_CODECS == 1 << ENTRY_CODEC_BITS, "codec fits");
 static_assert (BLOCK_BYTES == OBJECT_MAX, "a raw block is one object");
 
-#define ENTRY_BITS(entry, shift, bits) \
+#define ENTRY_BITS(entry, shift, bits)                                         \
   (((entry) >> (shift)) & ((UINT64_C (1) << (bits)) - 1))
 
 static inline enum entry_kind
@@ -97,11 +97,12 @@ static inline entry_t
 entry_same (uint32_t pattern)
 {
   /* The high bits of the product depend on all bits of the pattern. */
-  const entry_t check = ((entry_t) pattern + 1)
-    * UINT64_C (0x9e3779b97f4a7c15) >> ENTRY_SAME_CHECK_SHIFT;
+  const entry_t check =
+    ((entry_t) pattern + 1) * UINT64_C (0x9e3779b97f4a7c15) >>
+    ENTRY_SAME_CHECK_SHIFT;
 
-  return ENTRY_SAME | (entry_t) pattern << ENTRY_PATTERN_SHIFT
-    | check << ENTRY_SAME_CHECK_SHIFT;
+  return ENTRY_SAME | (entry_t) pattern << ENTRY_PATTERN_SHIFT |
+         check << ENTRY_SAME_CHECK_SHIFT;
 }
 
 static inline uint32_t
@@ -116,8 +117,8 @@ entry_object_encoded (zs_loc loc, enum codec_id codec, uint32_t bytes)
   assert (loc >> ZS_LOC_BITS == 0);
   assert (bytes >> ENTRY_SIZE_BITS == 0);
   assert (codec != CODEC_RAW);
-  return ENTRY_OBJECT | (entry_t) codec << ENTRY_CODEC_SHIFT
-    | (entry_t) loc << ENTRY_LOC_SHIFT | (entry_t) bytes << ENTRY_SIZE_SHIFT;
+  return ENTRY_OBJECT | (entry_t) codec << ENTRY_CODEC_SHIFT |
+         (entry_t) loc << ENTRY_LOC_SHIFT | (entry_t) bytes << ENTRY_SIZE_SHIFT;
 }
 
 static inline entry_t
@@ -127,9 +128,9 @@ entry_object_raw (zs_loc loc, uint32_t checksum)
 
   assert (page << (BLOCK_SHIFT - ZS_LOC_SHIFT) == loc);
   assert (checksum >> RAW_CHECKSUM_BITS == 0);
-  return ENTRY_OBJECT | (entry_t) CODEC_RAW << ENTRY_CODEC_SHIFT
-    | (entry_t) page << ENTRY_LOC_SHIFT
-    | (entry_t) checksum << ENTRY_RAW_CHECKSUM_SHIFT;
+  return ENTRY_OBJECT | (entry_t) CODEC_RAW << ENTRY_CODEC_SHIFT |
+         (entry_t) page << ENTRY_LOC_SHIFT |
+         (entry_t) checksum << ENTRY_RAW_CHECKSUM_SHIFT;
 }
 
 /* Is it a SAME entry, and as entry_same made it? */
@@ -153,7 +154,7 @@ entry_loc (entry_t entry)
 {
   if (entry_codec (entry) == CODEC_RAW)
     return ENTRY_BITS (entry, ENTRY_LOC_SHIFT, ENTRY_PAGE_BITS)
-      << (BLOCK_SHIFT - ZS_LOC_SHIFT);
+           << (BLOCK_SHIFT - ZS_LOC_SHIFT);
   return ENTRY_BITS (entry, ENTRY_LOC_SHIFT, ZS_LOC_BITS);
 }
 
@@ -177,13 +178,12 @@ static inline entry_t
 entry_with_loc (entry_t entry, zs_loc loc)
 {
   if (entry_codec (entry) == CODEC_RAW) {
-    const entry_t mask =
-      ((UINT64_C (1) << ENTRY_PAGE_BITS) - 1) << ENTRY_LOC_SHIFT;
-    return (entry & ~mask)
-      | (entry_t) (loc >> (BLOCK_SHIFT - ZS_LOC_SHIFT)) << ENTRY_LOC_SHIFT;
+    const entry_t mask = ((UINT64_C (1) << ENTRY_PAGE_BITS) - 1)
+                         << ENTRY_LOC_SHIFT;
+    return (entry & ~mask) | (entry_t) (loc >> (BLOCK_SHIFT - ZS_LOC_SHIFT))
+                               << ENTRY_LOC_SHIFT;
   }
-  const entry_t mask =
-    ((UINT64_C (1) << ZS_LOC_BITS) - 1) << ENTRY_LOC_SHIFT;
+  const entry_t mask = ((UINT64_C (1) << ZS_LOC_BITS) - 1) << ENTRY_LOC_SHIFT;
   return (entry & ~mask) | (entry_t) loc << ENTRY_LOC_SHIFT;
 }
 

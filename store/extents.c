@@ -15,7 +15,7 @@
 
 /* Neighbours of one kind become one extent before they are reported. */
 struct extent_run {
-  uint64_t offset, end;         /* bytes reported up to, and run up to */
+  uint64_t offset, end; /* bytes reported up to, and run up to */
   enum extent_kind kind;
   unsigned nr_reported, nr_max;
   store_extent_fn fn;
@@ -59,13 +59,17 @@ extend_run (struct extent_run *run, uint64_t end, enum extent_kind kind)
 }
 
 int
-store_extents (struct store *store, uint64_t count, uint64_t offset,
-               bool one, store_extent_fn fn, void *opaque)
+store_extents (struct store *store, uint64_t count, uint64_t offset, bool one,
+               store_extent_fn fn, void *opaque)
 {
   const uint64_t end = offset + count;
   struct extent_run run = {
-    .offset = offset, .end = offset, .kind = EXTENT_HOLE,
-    .nr_max = one ? 1 : STORE_MAX_EXTENTS, .fn = fn, .opaque = opaque
+    .offset = offset,
+    .end = offset,
+    .kind = EXTENT_HOLE,
+    .nr_max = one ? 1 : STORE_MAX_EXTENTS,
+    .fn = fn,
+    .opaque = opaque,
   };
   int r = 0;
 

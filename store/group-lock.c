@@ -40,7 +40,7 @@ entry_account (uint64_t counters[NR_ENTRY_COUNTERS], entry_t entry, int sign)
     const uint64_t rounded =
       (bytes + OBJECT_ALIGN - 1) / OBJECT_ALIGN * OBJECT_ALIGN;
 
-    if (entry_codec (entry) < NR_CODECS)        /* else it is damaged */
+    if (entry_codec (entry) < NR_CODECS) /* else it is damaged */
       counters[COUNT_BY_CODEC + entry_codec (entry)] += sign;
     counters[COUNT_PAYLOAD_BYTES] += sign * bytes;
     counters[COUNT_PAYLOAD_ROUNDED_BYTES] += sign * rounded;
@@ -68,8 +68,7 @@ group_account (struct group_stripe *stripe, entry_t old, entry_t new)
 }
 
 void
-group_counters_sum (struct group_locks *locks,
-                    uint64_t sums[NR_GROUP_COUNTERS])
+group_counters_sum (struct group_locks *locks, uint64_t sums[NR_GROUP_COUNTERS])
 {
   memset (sums, 0, NR_GROUP_COUNTERS * sizeof sums[0]);
   for (unsigned i = 0; i < GROUP_STRIPES; i++)

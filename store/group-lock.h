@@ -29,7 +29,7 @@ static_assert ((GROUP_STRIPES & (GROUP_STRIPES - 1)) == 0, "a mask");
 /* What the entries of a stripe's groups add up to; then events. */
 enum group_counter {
   COUNT_SAME_FILLED,
-  COUNT_BY_CODEC,               /* blocks, by codec_id from here on */
+  COUNT_BY_CODEC, /* blocks, by codec_id from here on */
   COUNT_PAYLOAD_BYTES = COUNT_BY_CODEC + NR_CODECS,
   COUNT_PAYLOAD_ROUNDED_BYTES,
   COUNT_CHECKSUM_FAILURES,
@@ -41,7 +41,7 @@ enum group_counter {
 #define NR_ENTRY_COUNTERS COUNT_CHECKSUM_FAILURES
 
 struct group_stripe {
-  _Alignas (128) struct lock lock;
+  _Alignas(128) struct lock lock;
   _Atomic uint64_t counters[NR_GROUP_COUNTERS]; /* guard: lock, see above */
 };
 
@@ -66,7 +66,8 @@ group_count (struct group_stripe *stripe, enum group_counter counter,
   ASSERT_LOCKED (&stripe->lock);
   atomic_store_explicit (&stripe->counters[counter],
                          atomic_load_explicit (&stripe->counters[counter],
-                                               memory_order_relaxed) + n,
+                                               memory_order_relaxed) +
+                           n,
                          memory_order_relaxed);
 }
 
@@ -77,8 +78,8 @@ extern void group_account (struct group_stripe *stripe, entry_t old,
 /* Add what an entry stands for (sign 1) or take it off (-1); for
  * group_account, and for the validator's recount.
  */
-extern void entry_account (uint64_t counters[NR_ENTRY_COUNTERS],
-                           entry_t entry, int sign);
+extern void entry_account (uint64_t counters[NR_ENTRY_COUNTERS], entry_t entry,
+                           int sign);
 
 /* The sum over all stripes: exact when nothing runs. */
 extern void group_counters_sum (struct group_locks *locks,

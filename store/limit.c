@@ -38,13 +38,13 @@
  * none.
  */
 struct cgroup_paths {
-  char v1[PATH_MAX];            /* of the controller "memory" */
+  char v1[PATH_MAX]; /* of the controller "memory" */
   char v2[PATH_MAX];
 };
 
 /* A line of /proc/self/mountinfo, as far as we care. */
 struct mount {
-  const char *root;             /* the part of the hierarchy that is seen */
+  const char *root; /* the part of the hierarchy that is seen */
   const char *mount_point;
   const char *type;
   const char *super_options;
@@ -171,8 +171,8 @@ unescape (char *path)
   for (; *path != '\0'; ++to) {
     unsigned code;
 
-    if (*path == '\\' && sscanf (path + 1, "%3o", &code) == 1
-        && path[3] != '\0') {
+    if (*path == '\\' && sscanf (path + 1, "%3o", &code) == 1 &&
+        path[3] != '\0') {
       *to = (char) code;
       path += 4;
     }
@@ -223,8 +223,8 @@ path_below_mount (const char *path, const char *mount_root)
     return "";
   if (strcmp (mount_root, "/") == 0)
     length = 0;
-  if (strncmp (path, mount_root, length) != 0
-      || (path[length] != '/' && path[length] != '\0'))
+  if (strncmp (path, mount_root, length) != 0 ||
+      (path[length] != '/' && path[length] != '\0'))
     return "";
   path += length;
   return strcmp (path, "/") == 0 ? "" : path;
@@ -234,9 +234,8 @@ path_below_mount (const char *path, const char *mount_root)
  * and below: 0, or -errno, a shortage.
  */
 static int
-apply_group_file (const char *root, const char *mount_point,
-                  const char *group, const char *name,
-                  struct memory_bound *bound)
+apply_group_file (const char *root, const char *mount_point, const char *group,
+                  const char *name, struct memory_bound *bound)
 {
   FREED_AT_END char *path = NULL;
   CLOSED_AT_END FILE *file = NULL;
@@ -248,8 +247,8 @@ apply_group_file (const char *root, const char *mount_point,
   }
   file = open_under (root, path);
   if (file == NULL)
-    return shortage ();         /* the top group has no such file */
-  if (fscanf (file, "%" SCNu64, &bytes) == 1    /* not "max" */
+    return shortage (); /* the top group has no such file */
+  if (fscanf (file, "%" SCNu64, &bytes) == 1 /* not "max" */
       && bytes < bound->bytes) {
     bound->bytes = bytes;
     snprintf (bound->text, sizeof bound->text, "%s of the control group %s",
@@ -308,8 +307,8 @@ apply_cgroups (const char *root, struct memory_bound *bound)
       continue;
     if (strcmp (mount.type, "cgroup2") == 0 && paths.v2[0] != '\0')
       r = apply_groups (root, &mount, paths.v2, v2_names, bound);
-    else if (strcmp (mount.type, "cgroup") == 0 && paths.v1[0] != '\0'
-             && list_has (mount.super_options, "memory"))
+    else if (strcmp (mount.type, "cgroup") == 0 && paths.v1[0] != '\0' &&
+             list_has (mount.super_options, "memory"))
       r = apply_groups (root, &mount, paths.v1, v1_names, bound);
     if (r < 0)
       return r;
@@ -329,8 +328,8 @@ uint64_t
 memory_bound_percent (const struct memory_bound *bound, unsigned percent)
 {
   /* Divided first: a limit near 2^64 would overflow. */
-  const uint64_t bytes = bound->bytes / 100 * percent
-    + bound->bytes % 100 * percent / 100;
+  const uint64_t bytes =
+    bound->bytes / 100 * percent + bound->bytes % 100 * percent / 100;
 
   return bytes & ~((uint64_t) PAGE_BYTES - 1);
 }
@@ -353,8 +352,7 @@ find_group_pressure (const char *root, char *path, size_t path_bytes)
     if (!parse_mount (line, &mount) || strcmp (mount.type, "cgroup2") != 0)
       continue;
     n = snprintf (path, path_bytes, "%s%s%s/memory.pressure", root,
-                  mount.mount_point,
-                  path_below_mount (paths.v2, mount.root));
+                  mount.mount_point, path_below_mount (paths.v2, mount.root));
     if (n > 0 && (size_t) n < path_bytes && access (path, F_OK) == 0)
       return true;
   }
@@ -369,6 +367,6 @@ memory_pressure_path (const char *root, char *path, size_t path_bytes)
   if (find_group_pressure (root, path, path_bytes))
     return path;
   n = snprintf (path, path_bytes, "%s/proc/pressure/memory", root);
-  return n > 0 && (size_t) n < path_bytes && access (path, F_OK) == 0
-    ? path : NULL;
+  return n > 0 && (size_t) n < path_bytes && access (path, F_OK) == 0 ? path
+                                                                      : NULL;
 }

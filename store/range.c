@@ -50,10 +50,9 @@ read_group (struct store *store, struct context *context, char *buf,
     const uint64_t blkno = offset >> BLOCK_SHIFT;
     const size_t in_block = offset & (BLOCK_BYTES - 1);
     const size_t n = min_u64 (BLOCK_BYTES - in_block, count);
-    const int r =
-      block_load_part (store, stripe, context, blkno,
-                       block_table_load (&store->table, blkno), in_block, n,
-                       buf);
+    const int r = block_load_part (store, stripe, context, blkno,
+                                   block_table_load (&store->table, blkno),
+                                   in_block, n, buf);
 
     if (r < 0)
       return r;
@@ -109,8 +108,7 @@ publish_group (struct store *store, uint64_t blkno, unsigned n,
   lock_acquire (&stripe->lock);
   for (unsigned i = 0; i < n; i++) {
     if (r == 0)
-      r = block_publish (store, stripe, blkno + i, prepared[i].entry,
-                         &drop[i]);
+      r = block_publish (store, stripe, blkno + i, prepared[i].entry, &drop[i]);
     if (r < 0)
       drop[i] = prepared[i].entry;
     else
@@ -158,8 +156,7 @@ write_at_limit (struct store *store, uint64_t blkno, const char *data)
 
 /* Write the whole blocks [blkno, blkno + n) of one group. */
 static int
-write_group (struct store *store, uint64_t blkno, unsigned n,
-             const char *data)
+write_group (struct store *store, uint64_t blkno, unsigned n, const char *data)
 {
   struct prepared prepared[GROUP_BLOCKS];
   struct context *context = borrow_context (store);
@@ -167,8 +164,7 @@ write_group (struct store *store, uint64_t blkno, unsigned n,
   int r;
 
   for (unsigned i = 0; i < n; i++)
-    block_prepare (context, i, blkno + i, data + i * BLOCK_BYTES,
-                   &prepared[i]);
+    block_prepare (context, i, blkno + i, data + i * BLOCK_BYTES, &prepared[i]);
   while (nr_placed < n &&
          block_place (store, blkno + nr_placed, &prepared[nr_placed]) == 0)
     nr_placed++;
@@ -201,8 +197,7 @@ write_whole (struct store *store, uint64_t first, uint64_t end,
  * looked at.
  */
 static int
-replace_group (struct store *store, uint64_t first, uint64_t end,
-               entry_t new)
+replace_group (struct store *store, uint64_t first, uint64_t end, entry_t new)
 {
   struct group_stripe *stripe = stripe_of (store, first);
   entry_t drop[GROUP_BLOCKS];
@@ -243,8 +238,7 @@ replace_group_with_room (struct store *store, uint64_t first, uint64_t end,
 }
 
 static int
-replace_whole (struct store *store, uint64_t first, uint64_t end,
-               entry_t new)
+replace_whole (struct store *store, uint64_t first, uint64_t end, entry_t new)
 {
   int r = 0;
 
@@ -264,9 +258,9 @@ replace_whole (struct store *store, uint64_t first, uint64_t end,
 /* A range of bytes as blocks: a part at each edge, whole ones between. */
 struct cut {
   uint64_t head_blkno;
-  size_t head_offset, head_bytes;       /* head_bytes may be 0 */
-  uint64_t first, end;          /* whole blocks [first, end) */
-  size_t tail_bytes;            /* of block `end`; may be 0 */
+  size_t head_offset, head_bytes; /* head_bytes may be 0 */
+  uint64_t first, end;            /* whole blocks [first, end) */
+  size_t tail_bytes;              /* of block `end`; may be 0 */
 };
 
 static struct cut
@@ -313,8 +307,9 @@ static struct cut
 cut_to_discard (const struct store *store, uint64_t count, uint64_t offset)
 {
   if (offset + count == store->size_bytes)
-    count = ((store->size_bytes + BLOCK_BYTES - 1)
-             & ~(uint64_t) (BLOCK_BYTES - 1)) - offset;
+    count =
+      ((store->size_bytes + BLOCK_BYTES - 1) & ~(uint64_t) (BLOCK_BYTES - 1)) -
+      offset;
   return cut_range (count, offset);
 }
 

@@ -109,7 +109,7 @@ store_init_compaction (struct store *store)
   const struct worker_settings settings = {
     .manual = store->compact_manual,
     .rate = store->compact_rate,
-    .pressure_path = memory_pressure_path ("", path, sizeof path)
+    .pressure_path = memory_pressure_path ("", path, sizeof path),
   };
   int r;
 

@@ -41,8 +41,8 @@ static bool
 look_again (struct store *store, struct room *room)
 {
   const struct room now = room_begin (store);
-  const bool changed = now.seen != room->seen
-    || now.nr_purges != room->nr_purges;
+  const bool changed =
+    now.seen != room->seen || now.nr_purges != room->nr_purges;
 
   room->seen = now.seen;
   room->nr_purges = now.nr_purges;

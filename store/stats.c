@@ -25,18 +25,20 @@
 #define BOUND_UNIT_NS UINT64_C (250)
 
 const struct stat_desc stats_table[] = {
-#define STAT(stat_name, stat_type, stat_unit, stat_help)                \
-  { .name = #stat_name, .type = STAT_ ## stat_type, .unit = #stat_unit, \
-    .help = stat_help, .offset = offsetof (struct stats, stat_name) },
+#define STAT(stat_name, stat_type, stat_unit, stat_help)                       \
+  { .name = #stat_name,                                                        \
+    .type = STAT_##stat_type,                                                  \
+    .unit = #stat_unit,                                                        \
+    .help = stat_help,                                                         \
+    .offset = offsetof (struct stats, stat_name) },
 #include "stats.def"
 #undef STAT
 };
 
 const unsigned nr_stats = sizeof stats_table / sizeof stats_table[0];
 
-static_assert (sizeof (struct stats)
-               == sizeof stats_table / sizeof stats_table[0]
-               * sizeof (uint64_t),
+static_assert (sizeof (struct stats) ==
+                 sizeof stats_table / sizeof stats_table[0] * sizeof (uint64_t),
                "struct stats is its table's numbers and nothing else");
 
 uint64_t
@@ -88,8 +90,7 @@ histogram_percentile_ns (const struct histogram *histogram,
     return 0;
 
   /* Rounded up: the 500th thousandth of three is the second. */
-  rank = total / 1000 * thousandths
-    + (total % 1000 * thousandths + 999) / 1000;
+  rank = total / 1000 * thousandths + (total % 1000 * thousandths + 999) / 1000;
   if (rank == 0)
     rank = 1;
 

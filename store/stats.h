@@ -30,7 +30,7 @@ struct stat_desc {
   enum stat_type type;
   const char *unit;
   const char *help;
-  size_t offset;                /* of the uint64_t in struct stats */
+  size_t offset; /* of the uint64_t in struct stats */
 };
 
 extern const struct stat_desc stats_table[];

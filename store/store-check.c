@@ -22,7 +22,7 @@ struct recount {
   size_t error_bytes;
   uint64_t counters[NR_ENTRY_COUNTERS];
   uint64_t nr_objects;
-  uint64_t nr_resident;         /* regions */
+  uint64_t nr_resident; /* regions */
 };
 
 static int __attribute__ ((format (printf, 2, 3)))
@@ -132,9 +132,9 @@ check_held (struct recount *recount)
                  (unsigned long) recount->nr_resident,
                  (unsigned long) atomic_load (&store->table.nr_resident));
   pool_stats (store->pool, &pool);
-  held = sizeof *store + pool_struct_bytes () + store->context_bytes
-    + pool.arena_bytes
-    + pool.bookkeeping_bytes + block_table_resident (&store->table);
+  held = sizeof *store + pool_struct_bytes () + store->context_bytes +
+         pool.arena_bytes + pool.bookkeeping_bytes +
+         block_table_resident (&store->table);
   if (held != pages_held (&store->pages))
     return fail (recount, "held is %lu, its parts add up to %lu",
                  (unsigned long) pages_held (&store->pages),
@@ -146,7 +146,9 @@ int
 store_check (struct store *store, char *error, size_t error_bytes)
 {
   struct recount recount = {
-    .store = store, .error = error, .error_bytes = error_bytes
+    .store = store,
+    .error = error,
+    .error_bytes = error_bytes,
   };
   int r = pool_check (store->pool, error, error_bytes);
 

@@ -22,7 +22,7 @@
 #include "worker.h"
 
 struct store {
-  struct group_locks locks;     /* first: it is aligned */
+  struct group_locks locks; /* first: it is aligned */
   uint64_t size_bytes;
   struct pages pages;
   struct block_table table;
@@ -30,24 +30,24 @@ struct store {
   struct context_pool *contexts;
   unsigned nr_contexts;
 
-  struct lock settings_lock;    /* guards the next two, and their changes */
+  struct lock settings_lock; /* guards the next two, and their changes */
   struct codec_spec codec;
-  uint64_t context_bytes;       /* charged to pages */
+  uint64_t context_bytes; /* charged to pages */
 
-  struct lock bounce_lock;      /* guards the content of: */
-  zs_loc bounce;                /* a resident object of a whole block */
+  struct lock bounce_lock; /* guards the content of: */
+  zs_loc bounce;           /* a resident object of a whole block */
 
   struct compactor compactor;
   struct compact_worker worker;
-  bool has_worker;              /* both of them are initialised */
+  bool has_worker; /* both of them are initialised */
   bool compact_manual;
   uint64_t compact_rate;
-  _Atomic uint64_t discarded_bytes;     /* payloads freed by trim and zero */
+  _Atomic uint64_t discarded_bytes; /* payloads freed by trim and zero */
   _Atomic uint64_t nr_waited_writes;
 
   struct verifier verifier;
 
-  struct codec_spec first_codec;        /* for store_start */
+  struct codec_spec first_codec; /* for store_start */
   struct timespec start_time;
 };
 

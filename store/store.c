@@ -68,26 +68,29 @@ static uint64_t
 state_bytes_bound (enum codec_id id)
 {
   switch (id) {
-  case CODEC_LZ4: return 32 << 10;
-  case CODEC_ZSTD: return 512 << 10;
-  default: return 0;
+  case CODEC_LZ4:
+    return 32 << 10;
+  case CODEC_ZSTD:
+    return 512 << 10;
+  default:
+    return 0;
   }
 }
 
 static uint64_t
 contexts_bytes_bound (unsigned nr_contexts, enum codec_id id)
 {
-  return (16 << 10)             /* the pool of contexts itself */
-    + nr_contexts * (CONTEXT_SCRATCH_BLOCKS * BLOCK_BYTES
-                     + state_bytes_bound (id));
+  return (16 << 10) /* the pool of contexts itself */
+         + nr_contexts *
+             (CONTEXT_SCRATCH_BLOCKS * BLOCK_BYTES + state_bytes_bound (id));
 }
 
 static bool
 pins_table (const struct store_params *params)
 {
-  return params->reserve
-    && block_table_entries_bytes (nr_blocks_of (params->size_bytes))
-       <= params->limit_bytes >> RESERVE_SHIFT;
+  return params->reserve &&
+         block_table_entries_bytes (nr_blocks_of (params->size_bytes)) <=
+           params->limit_bytes >> RESERVE_SHIFT;
 }
 
 static uint64_t
@@ -106,10 +109,10 @@ min_bytes_of (uint64_t size_bytes, bool pinned, unsigned nr_contexts,
 {
   const uint64_t nr_blocks = nr_blocks_of (size_bytes);
 
-  return sizeof (struct store) + pool_struct_bytes () + (256 << 10)
-    + block_table_region_bytes (nr_blocks)
-    + (pinned ? block_table_entries_bytes (nr_blocks) : 0)
-    + contexts_bytes_bound (nr_contexts, id);
+  return sizeof (struct store) + pool_struct_bytes () + (256 << 10) +
+         block_table_region_bytes (nr_blocks) +
+         (pinned ? block_table_entries_bytes (nr_blocks) : 0) +
+         contexts_bytes_bound (nr_contexts, id);
 }
 
 uint64_t
@@ -131,8 +134,8 @@ static int
 probe_address_space (struct store *store, uint64_t arena_bytes)
 {
   return pages_probe (&store->pages,
-                      block_table_address_bytes (store->table.nr_blocks)
-                      + pool_address_bytes (arena_bytes));
+                      block_table_address_bytes (store->table.nr_blocks) +
+                        pool_address_bytes (arena_bytes));
 }
 
 int
@@ -144,7 +147,7 @@ store_create (const struct store_params *params, struct store **ret)
 
   if (params->size_bytes == 0 || params->size_bytes > STORE_MAX_BYTES)
     return -EINVAL;
-  store = aligned_alloc (_Alignof (struct store), sizeof *store);
+  store = aligned_alloc (_Alignof(struct store), sizeof *store);
   if (store == NULL)
     return -ENOMEM;
   memset (store, 0, sizeof *store);
@@ -174,9 +177,9 @@ store_create (const struct store_params *params, struct store **ret)
     pool_set_reserve (store->pool, reserve_bytes_of (params));
   }
   if (r == 0)
-    r = context_pool_create (store->nr_contexts,
-                             size_class_largest_compressed (),
-                             &store->contexts);
+    r =
+      context_pool_create (store->nr_contexts, size_class_largest_compressed (),
+                           &store->contexts);
   if (r == 0)
     r = store_init_compaction (store);
   if (r < 0) {
@@ -283,9 +286,8 @@ reclaim_to_limit (struct store *store)
     return;
   for (unsigned i = 0; i < LIMIT_RECLAIM_STEPS; i++) {
     held = pages_held (&store->pages);
-    if (held <= limit ||
-        !compactor_make_room (&store->compactor, held - limit, seen,
-                              LIMIT_RECLAIM_STEP_NS))
+    if (held <= limit || !compactor_make_room (&store->compactor, held - limit,
+                                               seen, LIMIT_RECLAIM_STEP_NS))
       break;
     seen = compactor_returned (&store->compactor);
   }
@@ -339,14 +341,16 @@ stats_of_blocks (struct store *store, struct stats *stats)
   stats->repeat_blocks = sums[COUNT_BY_CODEC + CODEC_REPEAT];
   stats->lz4_blocks = sums[COUNT_BY_CODEC + CODEC_LZ4];
   stats->zstd_blocks = sums[COUNT_BY_CODEC + CODEC_ZSTD];
-  stats->live_blocks = stats->same_filled_blocks + stats->raw_blocks
-    + stats->repeat_blocks + stats->lz4_blocks + stats->zstd_blocks;
+  stats->live_blocks = stats->same_filled_blocks + stats->raw_blocks +
+                       stats->repeat_blocks + stats->lz4_blocks +
+                       stats->zstd_blocks;
   /* A block that changes its kind while it is counted may count twice. */
   if (stats->live_blocks > store->table.nr_blocks)
     stats->live_blocks = store->table.nr_blocks;
   /* Counters are added up while they move: never below zero. */
   stats->hole_blocks = store->table.nr_blocks > stats->live_blocks
-    ? store->table.nr_blocks - stats->live_blocks : 0;
+                         ? store->table.nr_blocks - stats->live_blocks
+                         : 0;
   stats->logical_bytes = stats->live_blocks * BLOCK_BYTES;
   stats->payload_bytes = sums[COUNT_PAYLOAD_BYTES];
   stats->payload_rounded_bytes = sums[COUNT_PAYLOAD_ROUNDED_BYTES];
@@ -376,7 +380,8 @@ stats_of_memory (struct store *store, struct stats *stats)
   stats->arena_bytes = pool.arena_bytes;
   /* Two counters are read while both move: never below zero. */
   stats->metadata_bytes = stats->held_bytes > pool.arena_bytes
-    ? stats->held_bytes - pool.arena_bytes : 0;
+                            ? stats->held_bytes - pool.arena_bytes
+                            : 0;
   stats->live_regions = atomic_load (&store->table.nr_resident);
   stats->spare_bytes = pool.spare_bytes;
   stats->reserve_bytes = pool.primed_bytes;
@@ -394,8 +399,10 @@ stats_of_compaction (struct store *store, struct stats *stats)
   struct compact_totals *totals = &store->compactor.totals;
 
   stats->reclaimable_bytes = compactor_reclaimable (&store->compactor);
-  stats->fragmentation_thousandths = stats->arena_bytes == 0 ? 0
-    : stats->reclaimable_bytes * 1000 / stats->arena_bytes;
+  stats->fragmentation_thousandths =
+    stats->arena_bytes == 0
+      ? 0
+      : stats->reclaimable_bytes * 1000 / stats->arena_bytes;
   stats->discarded_bytes = atomic_load (&store->discarded_bytes);
   stats->compact_runs = atomic_load (&totals->runs);
   stats->compact_moved_objects = atomic_load (&totals->moved_objects);

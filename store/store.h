@@ -28,29 +28,28 @@
 #include "codec.h"
 #include "pages.h"
 
-#define STORE_MAX_BYTES ((uint64_t) 1 << 43)    /* 31 bits of blocks */
+#define STORE_MAX_BYTES ((uint64_t) 1 << 43) /* 31 bits of blocks */
 
 struct store;
 struct stats;
 
 struct store_params {
-  uint64_t size_bytes;          /* 1 to STORE_MAX_BYTES */
-  uint64_t limit_bytes;         /* on held; PAGES_NO_LIMIT: none */
+  uint64_t size_bytes;  /* 1 to STORE_MAX_BYTES */
+  uint64_t limit_bytes; /* on held; PAGES_NO_LIMIT: none */
   struct codec_spec codec;
-  unsigned nr_contexts;         /* 0: two a processor */
-  const struct pages_ops *pages_ops;    /* NULL: pages_anonymous */
+  unsigned nr_contexts;              /* 0: two a processor */
+  const struct pages_ops *pages_ops; /* NULL: pages_anonymous */
   /* Memory is there before it is needed: see store.c. */
   bool reserve;
-  bool compact_manual;          /* compact when asked to, never by itself */
-  uint64_t compact_rate;        /* bytes a second to copy, at most; 0: any */
+  bool compact_manual;   /* compact when asked to, never by itself */
+  uint64_t compact_rate; /* bytes a second to copy, at most; 0: any */
 };
 
 /* Reserve address space; no memory to speak of.  -EINVAL: size out of
  * range.  -ENOMEM: so much address space cannot be had, or could not be made
  * usable by store_start (ulimit -v, ulimit -d, vm.overcommit_memory=2).
  */
-extern int store_create (const struct store_params *params,
-                         struct store **ret);
+extern int store_create (const struct store_params *params, struct store **ret);
 
 /* Make it usable: to be called once, after a fork if there is one.
  * -ENOSPC: the limit is below what an empty disk holds (store_min_bytes).
@@ -93,16 +92,14 @@ enum extent_kind { EXTENT_DATA, EXTENT_ZERO, EXTENT_HOLE };
 typedef int (*store_extent_fn) (void *opaque, uint64_t offset, uint64_t count,
                                 enum extent_kind kind);
 #define STORE_MAX_EXTENTS 16384
-extern int store_extents (struct store *store, uint64_t count,
-                          uint64_t offset, bool one, store_extent_fn fn,
-                          void *opaque);
+extern int store_extents (struct store *store, uint64_t count, uint64_t offset,
+                          bool one, store_extent_fn fn, void *opaque);
 
 /* Settings of a running store.  A limit below held is taken: held falls as
  * blocks go, growth is refused meanwhile.  -EINVAL: below store_min_limit.
  */
 extern int store_set_limit (struct store *store, uint64_t limit_bytes);
-extern int store_set_codec (struct store *store,
-                            const struct codec_spec *spec);
+extern int store_set_codec (struct store *store, const struct codec_spec *spec);
 extern struct codec_spec store_codec (struct store *store);
 
 /* Fill in the part of the statistics that the store knows (stats.h). */
@@ -131,25 +128,25 @@ extern bool store_compact_report (struct store *store, uint64_t ticket,
  * report, the statistics and store_on_damage; the blocks stay as they are.
  */
 enum verify_state {
-  VERIFY_IDLE,                  /* there was none yet */
+  VERIFY_IDLE, /* there was none yet */
   VERIFY_RUNNING,
   VERIFY_FINISHED,
-  VERIFY_STOPPED                /* before its end */
+  VERIFY_STOPPED /* before its end */
 };
 
 #define VERIFY_MAX_LISTED 16
 
-struct verify_report {          /* of the one under way, else of the last */
+struct verify_report { /* of the one under way, else of the last */
   enum verify_state state;
-  uint64_t rate;                /* payload bytes a second, at most; 0: any */
+  uint64_t rate; /* payload bytes a second, at most; 0: any */
   uint64_t disk_blocks;
-  uint64_t passed_blocks;       /* of these: it has come so far */
-  uint64_t checked_blocks;      /* of these: no holes */
-  uint64_t checked_bytes;       /* their payloads */
+  uint64_t passed_blocks;  /* of these: it has come so far */
+  uint64_t checked_blocks; /* of these: no holes */
+  uint64_t checked_bytes;  /* their payloads */
   uint64_t damaged_blocks;
   uint64_t running_ns;
   unsigned nr_listed;
-  uint64_t listed[VERIFY_MAX_LISTED];   /* the first damaged blocks */
+  uint64_t listed[VERIFY_MAX_LISTED]; /* the first damaged blocks */
 };
 
 /* Begin one; if one is under way it goes on.  *rate is its rate from now on;

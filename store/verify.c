@@ -42,8 +42,8 @@ struct tally {
 /* A slice. */
 
 static void
-check_block (struct store *store, struct group_stripe *stripe,
-             uint64_t blkno, struct tally *tally)
+check_block (struct store *store, struct group_stripe *stripe, uint64_t blkno,
+             struct tally *tally)
 {
   const entry_t entry = block_table_load (&store->table, blkno);
 
@@ -74,16 +74,15 @@ check_group (struct store *store, uint64_t first, uint64_t end,
  * bytes have been looked at.
  */
 static void
-check_slice (struct verifier *verifier, uint64_t max_bytes,
-             struct tally *tally)
+check_slice (struct verifier *verifier, uint64_t max_bytes, struct tally *tally)
 {
   struct store *store = verifier->store;
   const uint64_t nr_blocks = store->table.nr_blocks;
   unsigned nr_groups = 0, nr_regions = 0;
   uint64_t blkno = verifier->next_blkno, end;
 
-  while (blkno < nr_blocks && nr_groups < VERIFY_SLICE_GROUPS
-         && nr_regions < VERIFY_SLICE_REGIONS && tally->bytes < max_bytes) {
+  while (blkno < nr_blocks && nr_groups < VERIFY_SLICE_GROUPS &&
+         nr_regions < VERIFY_SLICE_REGIONS && tally->bytes < max_bytes) {
     if (block_table_region_live (&store->table, region_of (blkno)) == 0) {
       end = (blkno | (REGION_BLOCKS - 1)) + 1;
       nr_regions++;
@@ -109,8 +108,9 @@ begin_walk_locked (struct verifier *verifier, uint64_t rate)
   ASSERT_LOCKED (&verifier->lock);
   verifier->rate = rate;
   verifier->report = (struct verify_report) {
-    .state = VERIFY_RUNNING, .rate = rate,
-    .disk_blocks = verifier->store->table.nr_blocks
+    .state = VERIFY_RUNNING,
+    .rate = rate,
+    .disk_blocks = verifier->store->table.nr_blocks,
   };
   verifier->next_blkno = 0;
   verifier->begin_ns = verifier->budget_ns = 0;
@@ -141,8 +141,7 @@ merge_tally (struct verifier *verifier, const struct tally *tally,
   report->checked_bytes += tally->bytes;
   report->damaged_blocks += tally->nr_damaged;
   report->running_ns = now_ns - verifier->begin_ns;
-  while (nr_listed < tally->nr_damaged
-         && report->nr_listed < VERIFY_MAX_LISTED)
+  while (nr_listed < tally->nr_damaged && report->nr_listed < VERIFY_MAX_LISTED)
     report->listed[report->nr_listed++] = tally->damaged[nr_listed++];
   if (verifier->next_blkno == report->disk_blocks) {
     report->state = VERIFY_FINISHED;
@@ -174,8 +173,9 @@ verify_step (struct verifier *verifier, uint64_t now_ns, bool contended)
     return VERIFY_PAUSE_NS;
 
   tally.blocks = tally.bytes = tally.nr_damaged = 0;
-  check_slice (verifier, rate > 0 ? rate / VERIFY_RATE_SLICES_PER_S + 1
-               : UINT64_MAX, &tally);
+  check_slice (verifier,
+               rate > 0 ? rate / VERIFY_RATE_SLICES_PER_S + 1 : UINT64_MAX,
+               &tally);
   nr_listed = merge_tally (verifier, &tally, now_ns);
   if (verifier->on_damage != NULL)
     for (unsigned i = 0; i < nr_listed; i++)
@@ -186,8 +186,8 @@ verify_step (struct verifier *verifier, uint64_t now_ns, bool contended)
     return VERIFY_DONE;
   if (rate == 0)
     return 0;
-  verifier->budget_ns = now_ns
-    + (uint64_t) ((double) tally.bytes * NS_PER_S / (double) rate);
+  verifier->budget_ns =
+    now_ns + (uint64_t) ((double) tally.bytes * NS_PER_S / (double) rate);
   return verifier->budget_ns - now_ns;
 }
 
@@ -200,7 +200,7 @@ wait_until (struct verifier *verifier, uint64_t until_ns)
 {
   const struct timespec until = {
     .tv_sec = (time_t) (until_ns / NS_PER_S),
-    .tv_nsec = (long) (until_ns % NS_PER_S)
+    .tv_nsec = (long) (until_ns % NS_PER_S),
   };
 
   LOCK_FOR_SCOPE (&verifier->lock);
@@ -223,8 +223,8 @@ run_verifier (void *opaque)
     if (wait_ns == VERIFY_DONE)
       return NULL;
     /* After a pause it is to be found out again. */
-    contended = wait_ns == 0
-      && service_thread_waited_ns () - before > SERVICE_CONTENDED_NS;
+    contended = wait_ns == 0 &&
+                service_thread_waited_ns () - before > SERVICE_CONTENDED_NS;
     if (wait_ns > 0)
       wait_until (verifier, now_ns + wait_ns);
   }

@@ -45,24 +45,24 @@
 #define VERIFY_DONE UINT64_MAX
 
 struct verifier {
-  struct store *store;          /* borrowed for as long as there is one */
+  struct store *store; /* borrowed for as long as there is one */
   _Atomic bool stopping;
   pthread_t thread;
-  bool has_thread;              /* that is to be joined; the callers' */
+  bool has_thread; /* that is to be joined; the callers' */
 
   /* The step's own. */
-  uint64_t next_blkno;          /* where it goes on */
+  uint64_t next_blkno; /* where it goes on */
   uint64_t begin_ns;
-  uint64_t budget_ns;           /* when the rate allows the next slice */
+  uint64_t budget_ns; /* when the rate allows the next slice */
 
-  struct lock lock;             /* guards the rest, but for on_damage */
+  struct lock lock; /* guards the rest, but for on_damage */
   pthread_cond_t wake;
-  uint64_t rate;                /* payload bytes a second; 0: any */
-  bool rate_changed;            /* since the thread last waited */
+  uint64_t rate;     /* payload bytes a second; 0: any */
+  bool rate_changed; /* since the thread last waited */
   struct verify_report report;
-  uint64_t nr_runs;             /* that came to their end */
+  uint64_t nr_runs; /* that came to their end */
 
-  store_damage_fn on_damage;    /* set before the first start */
+  store_damage_fn on_damage; /* set before the first start */
   void *on_damage_opaque;
 };
 

@@ -59,8 +59,9 @@ has ()
 
 nr=0
 while IFS='|' read -r _ feature in_plugin in_program _; do
-  feature=$(echo $feature) in_plugin=$(echo $in_plugin)
-  in_program=$(echo $in_program)
+  read -r feature <<<"$feature"
+  read -r in_plugin <<<"$in_plugin"
+  read -r in_program <<<"$in_program"
   [ "$in_plugin" = yes ] || [ "$in_program" = yes ] || continue
   nr=$((nr + 1))
   for file in "$in_plugin|$plugin" "$in_program|$program"; do

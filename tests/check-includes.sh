@@ -12,7 +12,7 @@
 # tests/ and bench/ may look everywhere.
 set -u
 
-cd "$srcdir" || exit 1
+cd "${srcdir:?}" || exit 1
 command -v perl >/dev/null || { echo "there is no perl here"; exit 77; }
 
 exec perl -w - <<'END'

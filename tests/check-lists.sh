@@ -7,7 +7,7 @@
 # Makefile.am, so that the tarball has it and make check runs it.
 set -u
 
-cd "$srcdir" || exit 1
+cd "${srcdir:?}" || exit 1
 fail=0
 
 folders=()

@@ -36,7 +36,7 @@ build_model () {
 # run_model MODEL BUG: what spin found is in ./out.
 run_model () {
   cd "$tmp/$1" || return
-  BUG=$2 timeout -k 5 250 ./pan -w20 -m$longest >out 2>&1
+  BUG=$2 timeout -k 5 250 ./pan -w20 -m"$longest" >out 2>&1
   rm -f ./*.trail
 }
 

@@ -25,9 +25,12 @@ void
 open_store (bool compact_manual, uint64_t compact_rate)
 {
   const struct store_params params = {
-    .size_bytes = 16 * MIB, .limit_bytes = 64 * MIB,
-    .codec = { CODEC_LZ4, 1 }, .nr_contexts = 2,
-    .compact_manual = compact_manual, .compact_rate = compact_rate
+    .size_bytes = 16 * MIB,
+    .limit_bytes = 64 * MIB,
+    .codec = { CODEC_LZ4, 1 },
+    .nr_contexts = 2,
+    .compact_manual = compact_manual,
+    .compact_rate = compact_rate,
   };
 
   ck_assert_int_eq (store_create (&params, &store), 0);

@@ -22,7 +22,7 @@
 extern struct store *store;
 extern struct command_wait command_wait;
 extern char error[COMMAND_ERROR_BYTES];
-extern char *body;              /* of the last answer */
+extern char *body; /* of the last answer */
 extern size_t body_bytes;
 
 extern void open_store (bool compact_manual, uint64_t compact_rate);

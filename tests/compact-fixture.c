@@ -30,11 +30,11 @@ struct rng busy_rng;
 bool alone;
 uint64_t held_before;
 
-static uint32_t *free_items;    /* numbers, as a stack */
+static uint32_t *free_items; /* numbers, as a stack */
 static size_t nr_free_items;
 static pthread_mutex_t mutexes[NR_MUTEXES];
 static uint64_t next_age;
-static uint64_t copied_bytes;   /* counted by the one who moves */
+static uint64_t copied_bytes; /* counted by the one who moves */
 
 /*--------------------------------------------------------------------*/
 /* Owners. */
@@ -113,7 +113,8 @@ prefetch_item (void *opaque, owner_t owner, zs_loc from)
 }
 
 static const struct compact_ops ops = {
-  .move = move_item, .prefetch = prefetch_item
+  .move = move_item,
+  .prefetch = prefetch_item,
 };
 
 /*--------------------------------------------------------------------*/
@@ -161,7 +162,9 @@ give_object (size_t i, uint32_t bytes, uint64_t age)
 {
   struct object object;
   struct shadow one = {
-    .objects = &object, .max = 1, .next_tag = age << 32 | i
+    .objects = &object,
+    .max = 1,
+    .next_tag = age << 32 | i,
   };
   const int r = alloc_object (&one, bytes);
 
@@ -169,7 +172,9 @@ give_object (size_t i, uint32_t bytes, uint64_t age)
     return r;
   pthread_mutex_lock (mutex_of (i));
   items[i] = (struct item) {
-    .object = object, .live = true, .stays = MOVE_DONE
+    .object = object,
+    .live = true,
+    .stays = MOVE_DONE,
   };
   pthread_mutex_unlock (mutex_of (i));
   return 0;
@@ -233,7 +238,8 @@ list_victims (void)
       victims[nr++] = (struct victim) {
         .loc = items[i].object.loc,
         .slot_bytes = (uint32_t) pool_slot_bytes (pool, items[i].object.loc),
-        .age = items[i].object.tag >> 32, .id = i
+        .age = items[i].object.tag >> 32,
+        .id = i,
       };
   return nr;
 }
@@ -275,8 +281,9 @@ choose_mix (enum mix mix)
 
   for (unsigned i = 0; i < NR_FEW; ++i)
     if (mix == MIX_JUST_ABOVE)
-      few[i] = table->classes[table->nr_classes - 2
-                              - rng_below (&rng, 60)].object_bytes + 1;
+      few[i] = table->classes[table->nr_classes - 2 - rng_below (&rng, 60)]
+                 .object_bytes +
+               1;
     else if (mix == MIX_TWO && i >= 2)
       few[i] = few[i % 2];
     else
@@ -300,9 +307,10 @@ size_of_mix (enum mix mix)
 uint64_t
 bytes_of_mix (enum mix mix)
 {
-  const uint64_t bytes = (int) mix == SIZES_TINY ? MIB
-    : (int) mix == SIZES_SMALL ? 3 * MIB
-    : (int) mix == SIZES_ALL ? 24 * MIB : 16 * MIB;
+  const uint64_t bytes = (int) mix == SIZES_TINY    ? MIB
+                         : (int) mix == SIZES_SMALL ? 3 * MIB
+                         : (int) mix == SIZES_ALL   ? 24 * MIB
+                                                    : 16 * MIB;
 
   return bytes / (TEST_SANITIZED || test_quick () ? 4 : 2);
 }
@@ -335,9 +343,9 @@ measure (void)
 
     pool_class_stats (pool, i, &s);
     CHECK_EQ (s.nr_isolated, 0);
-    minimal = s.nr_inuse / s.objects_per_zspage
-      * pages_of ((uint64_t) s.objects_per_zspage * s.object_bytes)
-      + pages_of (s.nr_inuse % s.objects_per_zspage * s.object_bytes);
+    minimal = s.nr_inuse / s.objects_per_zspage *
+                pages_of ((uint64_t) s.objects_per_zspage * s.object_bytes) +
+              pages_of (s.nr_inuse % s.objects_per_zspage * s.object_bytes);
     /* Two parts of zspages may round up to a page less. */
     CHECK_LE (minimal, s.resident_bytes + PAGE_BYTES);
     if (minimal > s.resident_bytes)
@@ -359,8 +367,8 @@ measure (void)
 uint64_t
 resident_max (const struct footprint *footprint)
 {
-  return footprint->slot_bytes + footprint->slot_bytes / 50
-    + (footprint->nr_classes + FEW_PAGES) * PAGE_BYTES;
+  return footprint->slot_bytes + footprint->slot_bytes / 50 +
+         (footprint->nr_classes + FEW_PAGES) * PAGE_BYTES;
 }
 
 void
@@ -382,15 +390,18 @@ check_compact (void)
 /* Runs. */
 
 const struct compact_goal everything = {
-  .class_idx = -1, .thorough = true, .until_returned = UINT64_MAX
+  .class_idx = -1,
+  .thorough = true,
+  .until_returned = UINT64_MAX,
 };
 
 struct before
 look_before (void)
 {
   struct before ret = {
-    .nr_populates = probe_nr_calls (PROBE_POPULATE), .moves = nr_moves,
-    .copied = copied_bytes
+    .nr_populates = probe_nr_calls (PROBE_POPULATE),
+    .moves = nr_moves,
+    .copied = copied_bytes,
   };
 
   pool_stats (pool, &ret.pool);
@@ -399,18 +410,15 @@ look_before (void)
 }
 
 void
-check_report (const struct before *before,
-              const struct compact_report *report)
+check_report (const struct before *before, const struct compact_report *report)
 {
   struct pool_stats now;
 
   pool_stats (pool, &now);
   CHECK_EQ (report->moved_objects, nr_moves - before->moves);
   CHECK_EQ (report->copied_bytes, copied_bytes - before->copied);
-  CHECK_EQ (report->returned_bytes,
-            before->pool.arena_bytes - now.arena_bytes);
-  CHECK_EQ (report->released_zspages,
-            before->pool.nr_zspages - now.nr_zspages);
+  CHECK_EQ (report->returned_bytes, before->pool.arena_bytes - now.arena_bytes);
+  CHECK_EQ (report->released_zspages, before->pool.nr_zspages - now.nr_zspages);
   CHECK_LE (pages_held (&pages) + report->returned_bytes, before->held);
   CHECK_EQ (probe_nr_calls (PROBE_POPULATE), before->nr_populates);
 }

@@ -35,20 +35,20 @@
 struct item {
   struct object object;
   bool live;
-  enum move_result stays;       /* MOVE_DONE: it lets itself be moved */
+  enum move_result stays; /* MOVE_DONE: it lets itself be moved */
 };
 
 extern struct compactor compactor;
 extern struct item *items;
-extern struct victim *victims;  /* MAX_ITEMS of them, the test's */
-extern uint64_t live_bytes;     /* of slots; no thread but the test's own */
-extern struct rng rng;          /* of all that follows; the test begins it */
-extern char situation[160];     /* what failed, for messages */
+extern struct victim *victims; /* MAX_ITEMS of them, the test's */
+extern uint64_t live_bytes;    /* of slots; no thread but the test's own */
+extern struct rng rng;         /* of all that follows; the test begins it */
+extern char situation[160];    /* what failed, for messages */
 
-extern uint64_t nr_moves;       /* counted by the one who moves */
-extern unsigned busy_once_in;   /* any object, any time; 0: never */
+extern uint64_t nr_moves;     /* counted by the one who moves */
+extern unsigned busy_once_in; /* any object, any time; 0: never */
 extern struct rng busy_rng;
-extern bool alone;              /* no other thread: held cannot grow */
+extern bool alone; /* no other thread: held cannot grow */
 extern uint64_t held_before;
 
 /*--------------------------------------------------------------------*/
@@ -81,17 +81,17 @@ extern pthread_mutex_t *mutex_of (size_t item);
 /* Mixes of sizes. */
 
 enum mix {
-  MIX_ALL = NR_SIZES,           /* those before are enum sizes */
-  MIX_FEW,                      /* eight sizes */
-  MIX_JUST_ABOVE,               /* a byte more than a class holds */
+  MIX_ALL = NR_SIZES, /* those before are enum sizes */
+  MIX_FEW,            /* eight sizes */
+  MIX_JUST_ABOVE,     /* a byte more than a class holds */
   MIX_RAW_AND_FEW,
-  MIX_TWO,                      /* two classes, much of each */
-  MIX_LARGEST,                  /* of those that compress: odd pages */
+  MIX_TWO,     /* two classes, much of each */
+  MIX_LARGEST, /* of those that compress: odd pages */
   NR_MIXES
 };
 
 #define NR_FEW 8
-extern uint32_t few[NR_FEW];    /* chosen by choose_mix, or by the test */
+extern uint32_t few[NR_FEW]; /* chosen by choose_mix, or by the test */
 
 extern void choose_mix (enum mix mix);
 extern uint32_t size_of_mix (enum mix mix);
@@ -103,9 +103,9 @@ extern void fill (enum mix mix, uint64_t bytes);
 /* What the objects would fit into. */
 
 struct footprint {
-  uint64_t slot_bytes;          /* of all objects */
+  uint64_t slot_bytes; /* of all objects */
   uint64_t resident_bytes, minimal_bytes;
-  unsigned nr_classes;          /* with objects */
+  unsigned nr_classes; /* with objects */
 };
 
 /* Nothing may be isolated. */

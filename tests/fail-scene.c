@@ -88,7 +88,7 @@ struct holdings {
 static struct holdings
 get_holdings (void)
 {
-  return (struct holdings){ fault_nr_allocations (), nr_open_files () };
+  return (struct holdings) { fault_nr_allocations (), nr_open_files () };
 }
 
 static void

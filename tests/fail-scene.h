@@ -31,8 +31,7 @@ struct scene {
 /* Calls made to fail until none was left; in whatever thread.  Returns how
  * many.
  */
-extern uint64_t fail_each (const struct scene *scene,
-                           enum fault_family family);
+extern uint64_t fail_each (const struct scene *scene, enum fault_family family);
 
 /* Of an act that gives one. */
 extern char sentence[1024];
@@ -50,7 +49,7 @@ extern char *path_in_dir (const char *name);
 /* A disk that has data in every codec. */
 extern struct disk disk;
 extern struct rng rng;
-extern uint8_t *buf;            /* FAIL_DISK_BYTES */
+extern uint8_t *buf; /* FAIL_DISK_BYTES */
 extern void open_disk (void);
 extern void fill_disk (unsigned nr_writes);
 extern void close_disk (void);

@@ -79,14 +79,15 @@ EXPORTED void *
 malloc (size_t bytes)
 {
   return FAILS (FAULT_MALLOC, ENOMEM) ? NULL
-    : note_allocated (REAL (malloc) (bytes));
+                                      : note_allocated (REAL (malloc) (bytes));
 }
 
 EXPORTED void *
 calloc (size_t nr, size_t bytes)
 {
-  return FAILS (FAULT_MALLOC, ENOMEM) ? NULL
-    : note_allocated (REAL (calloc) (nr, bytes));
+  return FAILS (FAULT_MALLOC, ENOMEM)
+           ? NULL
+           : note_allocated (REAL (calloc) (nr, bytes));
 }
 
 EXPORTED void *
@@ -100,15 +101,16 @@ realloc (void *p, size_t bytes)
   if (p == NULL)
     return note_allocated (new);
   if (new == NULL && bytes == 0)
-    atomic_fetch_sub (&nr_allocations, 1);      /* it was freed */
+    atomic_fetch_sub (&nr_allocations, 1); /* it was freed */
   return new;
 }
 
 EXPORTED void *
 aligned_alloc (size_t alignment, size_t bytes)
 {
-  return FAILS (FAULT_MALLOC, ENOMEM) ? NULL
-    : note_allocated (REAL (aligned_alloc) (alignment, bytes));
+  return FAILS (FAULT_MALLOC, ENOMEM)
+           ? NULL
+           : note_allocated (REAL (aligned_alloc) (alignment, bytes));
 }
 
 EXPORTED void

@@ -15,10 +15,10 @@
 #include "fault-slots.h"
 
 /* ThreadSanitizer stands before the same functions, and must see the calls. */
-#if defined (__SANITIZE_THREAD__)
+#if defined(__SANITIZE_THREAD__)
 #define FAULT_CALLS 0
-#elif defined (__has_feature)
-#if __has_feature (thread_sanitizer)
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
 #define FAULT_CALLS 0
 #endif
 #endif

@@ -33,7 +33,7 @@ enum fault_family {
 };
 
 static const char *const fault_family_names[NR_FAULT_FAMILIES] = {
-  "malloc", "mmap", "madvise", "thread", "socket", "file", "lock"
+  "malloc", "mmap", "madvise", "thread", "socket", "file", "lock",
 };
 
 struct fault_slot {

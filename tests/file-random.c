@@ -45,30 +45,33 @@
 #define PAGE_BYTES ((uint64_t) 4096)
 
 enum operation {
-  OP_READ, OP_WRITE, OP_MAP, OP_PUNCH, OP_ZERO, OP_SYNC, NR_OPERATIONS
+  OP_READ,
+  OP_WRITE,
+  OP_MAP,
+  OP_PUNCH,
+  OP_ZERO,
+  OP_SYNC,
+  NR_OPERATIONS
 };
 
 static const struct {
   const char *name;
   unsigned percent;
 } operations[NR_OPERATIONS] = {
-  [OP_READ] = { "read", 35 },
-  [OP_WRITE] = { "write", 43 },
-  [OP_MAP] = { "mapped read", 10 },
-  [OP_PUNCH] = { "punched hole", 6 },
-  [OP_ZERO] = { "zeroed range", 4 },
-  [OP_SYNC] = { "fsync", 2 },
+  [OP_READ] = { "read", 35 },        [OP_WRITE] = { "write", 43 },
+  [OP_MAP] = { "mapped read", 10 },  [OP_PUNCH] = { "punched hole", 6 },
+  [OP_ZERO] = { "zeroed range", 4 }, [OP_SYNC] = { "fsync", 2 },
 };
 
 static uint64_t seed, random_state;
-static uint64_t nr_operation;   /* the present one, from 1 on */
+static uint64_t nr_operation; /* the present one, from 1 on */
 static uint64_t nr_done[NR_OPERATIONS], nr_direct;
 static bool is_unsupported[NR_OPERATIONS];
 
 static int cached_fd, direct_fd; /* of one file; -1: it has no O_DIRECT */
 static uint64_t size_bytes;
-static uint8_t *copy;           /* size_bytes */
-static uint8_t *buf;            /* MAX_BYTES, aligned to a page */
+static uint8_t *copy; /* size_bytes */
+static uint8_t *buf;  /* MAX_BYTES, aligned to a page */
 
 static void __attribute__ ((noreturn, format (printf, 1, 2)))
 die (const char *format, ...)
@@ -132,9 +135,9 @@ fill_data (uint64_t count)
   const uint8_t byte = (uint8_t) next_random ();
 
   for (uint64_t i = 0; i < count; i++)
-    buf[i] = kind == 0 ? byte
-      : kind == 1 || i % 16 >= 12 ? (uint8_t) next_random ()
-      : (uint8_t) (byte + i / 16 % 7);
+    buf[i] = kind == 0                   ? byte
+             : kind == 1 || i % 16 >= 12 ? (uint8_t) next_random ()
+                                         : (uint8_t) (byte + i / 16 % 7);
 }
 
 static int
@@ -185,16 +188,15 @@ write_exactly (int fd, const void *data, uint64_t count, uint64_t offset)
 }
 
 static void
-compare (const char *what, const uint8_t *data, uint64_t count,
-         uint64_t offset)
+compare (const char *what, const uint8_t *data, uint64_t count, uint64_t offset)
 {
   if (memcmp (data, copy + offset, count) == 0)
     return;
   for (uint64_t i = 0; i < count; i++)
     if (data[i] != copy[offset + i])
       die ("%s of %" PRIu64 " bytes at %" PRIu64 ": byte %" PRIu64
-           " is 0x%02x and should be 0x%02x", what, count, offset, offset + i,
-           data[i], copy[offset + i]);
+           " is 0x%02x and should be 0x%02x",
+           what, count, offset, offset + i, data[i], copy[offset + i]);
 }
 
 static void

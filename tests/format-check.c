@@ -129,7 +129,7 @@ json_fault (const char *text)
 struct metric {
   char name[NAME_BYTES], type[16];
   unsigned nr_samples;
-  double last_le;               /* histograms: the bucket before */
+  double last_le; /* histograms: the bucket before */
   double last_bucket;
 };
 
@@ -156,15 +156,15 @@ is_metric_name (const char *name)
   static const char chars[] =
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_:";
 
-  return *name != '\0' && !isdigit ((unsigned char) *name)
-    && strspn (name, chars) == strlen (name);
+  return *name != '\0' && !isdigit ((unsigned char) *name) &&
+         strspn (name, chars) == strlen (name);
 }
 
 static bool
 is_known_type (const char *type)
 {
-  return strcmp (type, "counter") == 0 || strcmp (type, "gauge") == 0
-    || strcmp (type, "histogram") == 0;
+  return strcmp (type, "counter") == 0 || strcmp (type, "gauge") == 0 ||
+         strcmp (type, "histogram") == 0;
 }
 
 /* # HELP NAME TEXT, then # TYPE NAME TYPE: the beginning of a metric. */
@@ -174,8 +174,8 @@ check_comment (const char *line, struct metric *metric)
   char kind[8], name[NAME_BYTES], type[16];
   int used = 0;
 
-  if (sscanf (line, "# %7s %63s %n", kind, name, &used) != 2
-      || line[used] == '\0')
+  if (sscanf (line, "# %7s %63s %n", kind, name, &used) != 2 ||
+      line[used] == '\0')
     return find_fault ("comment: %s", line);
   if (strcmp (kind, "HELP") == 0) {
     memset (metric, 0, sizeof *metric);
@@ -183,9 +183,9 @@ check_comment (const char *line, struct metric *metric)
     strcpy (metric->name, name);
     return is_metric_name (name) || find_fault ("name: %s", name);
   }
-  if (strcmp (kind, "TYPE") != 0 || strcmp (name, metric->name) != 0
-      || metric->nr_samples != 0 || metric->type[0] != '\0'
-      || sscanf (line + used, "%15s", type) != 1 || !is_known_type (type))
+  if (strcmp (kind, "TYPE") != 0 || strcmp (name, metric->name) != 0 ||
+      metric->nr_samples != 0 || metric->type[0] != '\0' ||
+      sscanf (line + used, "%15s", type) != 1 || !is_known_type (type))
     return find_fault ("type: %s", line);
   strcpy (metric->type, type);
   return true;
@@ -211,8 +211,7 @@ check_bucket (const char *labels, double value, struct metric *metric)
 }
 
 static bool
-check_histogram_sample (const char *suffix, double value,
-                        struct metric *metric)
+check_histogram_sample (const char *suffix, double value, struct metric *metric)
 {
   if (strncmp (suffix, "_bucket{", 8) == 0)
     return check_bucket (suffix + 7, value, metric);
@@ -220,9 +219,9 @@ check_histogram_sample (const char *suffix, double value,
     return true;
   if (strcmp (suffix, "_count") != 0)
     return find_fault ("sample of a histogram: %s", suffix);
-  return (isinf (metric->last_le) && !(value < metric->last_bucket)
-          && !(value > metric->last_bucket))
-    || find_fault ("%s_count is not its +Inf bucket", metric->name);
+  return (isinf (metric->last_le) && !(value < metric->last_bucket) &&
+          !(value > metric->last_bucket)) ||
+         find_fault ("%s_count is not its +Inf bucket", metric->name);
 }
 
 /* NAME VALUE or NAME{LABELS} VALUE; cuts the line. */
@@ -234,8 +233,8 @@ check_sample (char *line, struct metric *metric)
   const char *suffix;
   double value;
 
-  if (value_text == NULL || metric->type[0] == '\0'
-      || strncmp (line, metric->name, name_bytes) != 0)
+  if (value_text == NULL || metric->type[0] == '\0' ||
+      strncmp (line, metric->name, name_bytes) != 0)
     return find_fault ("after %s comes: %s", metric->name, line);
   *value_text++ = '\0';
   value = strtod (value_text, &end);
@@ -248,9 +247,8 @@ check_sample (char *line, struct metric *metric)
     return check_histogram_sample (suffix, value, metric);
   if (*suffix != '\0' && *suffix != '{')
     return find_fault ("sample of %s: %s", metric->name, line);
-  if (strcmp (metric->type, "counter") == 0
-      && (name_bytes < 6
-          || strcmp (metric->name + name_bytes - 6, "_total") != 0))
+  if (strcmp (metric->type, "counter") == 0 &&
+      (name_bytes < 6 || strcmp (metric->name + name_bytes - 6, "_total") != 0))
     return find_fault ("counter: %s", metric->name);
   return true;
 }
@@ -273,7 +271,7 @@ prometheus_fault (const char *text, unsigned *nr_metrics)
     }
     *nr_metrics += strncmp (line, "# HELP ", 7) == 0;
     good = *line == '#' ? check_comment (line, &metric)
-      : check_sample (line, &metric);
+                        : check_sample (line, &metric);
   }
   free (copy);
   return good ? NULL : fault;

@@ -78,8 +78,7 @@ first_page_of (const struct victim *victim)
 static uint64_t
 last_page_of (const struct victim *victim)
 {
-  return ((victim->loc << ZS_LOC_SHIFT) + victim->slot_bytes - 1)
-    / PAGE_BYTES;
+  return ((victim->loc << ZS_LOC_SHIFT) + victim->slot_bytes - 1) / PAGE_BYTES;
 }
 
 static void
@@ -158,7 +157,7 @@ static void
 free_zspage_by_zspage (struct rng *rng, enum frees frees,
                        struct victim *victims, size_t nr)
 {
-  for (size_t i = 0; i < nr; ) {
+  for (size_t i = 0; i < nr;) {
     size_t end = i + 1;
 
     while (end < nr && zspage_of (&victims[end]) == zspage_of (&victims[i]))
@@ -176,16 +175,16 @@ static void
 free_runs (struct victim *victims, size_t nr, unsigned run_pages)
 {
   for (size_t i = 0; i < nr; ++i)
-    victims[i].freed = first_page_of (&victims[i]) / run_pages % 2 == 0
-      && last_page_of (&victims[i]) / run_pages % 2 == 0;
+    victims[i].freed = first_page_of (&victims[i]) / run_pages % 2 == 0 &&
+                       last_page_of (&victims[i]) / run_pages % 2 == 0;
 }
 
 static void
 free_holes (struct victim *victims, size_t nr)
 {
   for (size_t i = 0; i < nr; ++i)
-    victims[i].freed = first_page_of (&victims[i]) % ZSPAGE_PAGES % 21 >= 11
-      && last_page_of (&victims[i]) % ZSPAGE_PAGES % 21 >= 11;
+    victims[i].freed = first_page_of (&victims[i]) % ZSPAGE_PAGES % 21 >= 11 &&
+                       last_page_of (&victims[i]) % ZSPAGE_PAGES % 21 >= 11;
 }
 
 static void
@@ -208,10 +207,10 @@ free_classes (struct rng *rng, struct victim *victims, size_t nr,
   const uint64_t chosen = rng_u64 (rng) | 1;
 
   for (size_t i = 0; i < nr; ++i) {
-    const unsigned class_idx = size_class_of (size_class_table (),
-                                              victims[i].slot_bytes);
-    victims[i].freed = (chosen >> class_idx % 64 & 1)
-      && rng_below (rng, 100) < percent;
+    const unsigned class_idx =
+      size_class_of (size_class_table (), victims[i].slot_bytes);
+    victims[i].freed =
+      (chosen >> class_idx % 64 & 1) && rng_below (rng, 100) < percent;
   }
 }
 
@@ -220,8 +219,9 @@ free_by_age (enum frees frees, struct victim *victims, size_t nr)
 {
   qsort (victims, nr, sizeof victims[0], compare_ages);
   for (size_t i = 0; i < nr; ++i)
-    victims[i].freed = frees == FREES_OLDEST_HALF ? i < nr / 2
-      : frees == FREES_NEWEST_HALF ? i >= nr / 2 : i % 2 == 0;
+    victims[i].freed = frees == FREES_OLDEST_HALF   ? i < nr / 2
+                       : frees == FREES_NEWEST_HALF ? i >= nr / 2
+                                                    : i % 2 == 0;
   qsort (victims, nr, sizeof victims[0], compare_locs);
 }
 
@@ -235,33 +235,57 @@ choose_frees (struct rng *rng, enum frees frees, struct victim *victims,
     for (size_t i = 0; i < nr; ++i)
       victims[i].freed = i % 2 == 0;
     break;
-  case FREES_RUNS_OF_1: free_runs (victims, nr, 1); break;
-  case FREES_RUNS_OF_2: free_runs (victims, nr, 2); break;
-  case FREES_RUNS_OF_4: free_runs (victims, nr, 4); break;
-  case FREES_RUNS_OF_8: free_runs (victims, nr, 8); break;
-  case FREES_RUNS_OF_16: free_runs (victims, nr, 16); break;
-  case FREES_HOLES: free_holes (victims, nr); break;
+  case FREES_RUNS_OF_1:
+    free_runs (victims, nr, 1);
+    break;
+  case FREES_RUNS_OF_2:
+    free_runs (victims, nr, 2);
+    break;
+  case FREES_RUNS_OF_4:
+    free_runs (victims, nr, 4);
+    break;
+  case FREES_RUNS_OF_8:
+    free_runs (victims, nr, 8);
+    break;
+  case FREES_RUNS_OF_16:
+    free_runs (victims, nr, 16);
+    break;
+  case FREES_HOLES:
+    free_holes (victims, nr);
+    break;
   case FREES_ALL_BUT_ONE_A_PAGE:
     free_all_but_one_a_page (victims, nr);
     break;
   case FREES_ALL_BUT_STRADDLING:
   case FREES_STRADDLING:
     for (size_t i = 0; i < nr; ++i)
-      victims[i].freed = (first_page_of (&victims[i])
-                          == last_page_of (&victims[i]))
-        == (frees == FREES_ALL_BUT_STRADDLING);
+      victims[i].freed =
+        (first_page_of (&victims[i]) == last_page_of (&victims[i])) ==
+        (frees == FREES_ALL_BUT_STRADDLING);
     break;
-  case FREES_CLASSES: free_classes (rng, victims, nr, 100); break;
-  case FREES_MOST_OF_CLASSES: free_classes (rng, victims, nr, 97); break;
+  case FREES_CLASSES:
+    free_classes (rng, victims, nr, 100);
+    break;
+  case FREES_MOST_OF_CLASSES:
+    free_classes (rng, victims, nr, 97);
+    break;
   case FREES_OLDEST_HALF:
   case FREES_NEWEST_HALF:
   case FREES_EVERY_SECOND_BY_AGE:
     free_by_age (frees, victims, nr);
     break;
-  case FREES_RANDOM_10: free_percent (rng, victims, nr, 10); break;
-  case FREES_RANDOM_50: free_percent (rng, victims, nr, 50); break;
-  case FREES_RANDOM_90: free_percent (rng, victims, nr, 90); break;
-  case FREES_RANDOM_99: free_percent (rng, victims, nr, 99); break;
+  case FREES_RANDOM_10:
+    free_percent (rng, victims, nr, 10);
+    break;
+  case FREES_RANDOM_50:
+    free_percent (rng, victims, nr, 50);
+    break;
+  case FREES_RANDOM_90:
+    free_percent (rng, victims, nr, 90);
+    break;
+  case FREES_RANDOM_99:
+    free_percent (rng, victims, nr, 99);
+    break;
   default:
     free_zspage_by_zspage (rng, frees, victims, nr);
     break;

@@ -70,7 +70,7 @@ give_command (const char *path, unsigned i)
     "limit 48M\n", "compact wait\n",     "compress lz4\n", "stats json\n",
     "map\n",       "limit none\n",       "classes json\n", "compress zstd:3\n",
     "limit\n",     "compact class 2K\n", "nonsense\n",     "compress zstd:1\n",
-    "stats\n",     "compact status\n"
+    "stats\n",     "compact status\n",
   };
   const char *line = lines[i % (sizeof lines / sizeof lines[0])];
   struct sockaddr_un addr = { .sun_family = AF_UNIX };

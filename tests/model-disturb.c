@@ -18,8 +18,8 @@ static void
 disturb_codec (struct store *store, struct rng *rng)
 {
   static const struct codec_spec specs[] = {
-    { CODEC_LZ4, 1 }, { CODEC_ZSTD, 1 }, { CODEC_RAW, 0 }, { CODEC_LZ4, 8 },
-    { CODEC_ZSTD, -3 }, { CODEC_LZ4, 1 },
+    { CODEC_LZ4, 1 }, { CODEC_ZSTD, 1 },  { CODEC_RAW, 0 },
+    { CODEC_LZ4, 8 }, { CODEC_ZSTD, -3 }, { CODEC_LZ4, 1 },
   };
   const struct codec_spec *spec =
     &specs[rng_below (rng, sizeof specs / sizeof specs[0])];
@@ -55,11 +55,11 @@ disturb_stats (struct store *store)
 
   memset (&stats, 0, sizeof stats);
   store_stats (store, &stats);
-  if (stats.size_bytes != size || stats.live_blocks > nr_blocks
-      || stats.hole_blocks > nr_blocks)
+  if (stats.size_bytes != size || stats.live_blocks > nr_blocks ||
+      stats.hole_blocks > nr_blocks)
     test_note_failure ("statistics: %" PRIu64 " live, %" PRIu64
-                       " holes of %" PRIu64, stats.live_blocks,
-                       stats.hole_blocks, nr_blocks);
+                       " holes of %" PRIu64,
+                       stats.live_blocks, stats.hole_blocks, nr_blocks);
   if (stats.checksum_failures > 0)
     test_note_failure ("%" PRIu64 " checksum failures",
                        stats.checksum_failures);
@@ -73,8 +73,7 @@ follow_extent (void *opaque, uint64_t offset, uint64_t count,
 
   (void) kind;
   if (offset != *next || count == 0)
-    test_note_failure ("extent at %" PRIu64 ", not at %" PRIu64, offset,
-                       *next);
+    test_note_failure ("extent at %" PRIu64 ", not at %" PRIu64, offset, *next);
   *next = offset + count;
   return 0;
 }
@@ -90,8 +89,9 @@ disturb_extents (struct store *store, struct rng *rng)
                                follow_extent, &next);
 
   if (r != 0 || next == start || next > start + count)
-    test_note_failure ("extents of %" PRIu64 " at %" PRIu64 ": %d, end at %"
-                       PRIu64, count, start, r, next);
+    test_note_failure ("extents of %" PRIu64 " at %" PRIu64
+                       ": %d, end at %" PRIu64,
+                       count, start, r, next);
 }
 
 void

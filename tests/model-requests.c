@@ -41,7 +41,7 @@ choose_range (struct model_thread *thread)
     const uint64_t start = (range.start + 4095) & ~UINT64_C (4095);
     const uint64_t end = (range.end + 4095) & ~UINT64_C (4095);
     if (start < end && end <= stripe->end)
-      range = (struct stripe){ start, end };
+      range = (struct stripe) { start, end };
     if (range.end - range.start > MAX_REQUEST)
       range.end -= 4096;
   }

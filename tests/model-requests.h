@@ -29,11 +29,17 @@ struct model {
 extern struct model model;
 
 /* A cache or flush request has nothing to do, and no call in the store. */
-#define MODEL_KINDS(X)                                                         \
-  X (READ, "read")                                                             \
-  X (WRITE, "write") X (TRIM, "trim") X (PUNCH, "zero, may punch")             \
-    X (ZERO, "zero") X (EXTENTS, "extents") X (COMMAND, "command")             \
-      X (REFUSED, "refused at the limit")
+/* clang-format off */
+#define MODEL_KINDS(X)                \
+  X (READ, "read")                    \
+  X (WRITE, "write")                  \
+  X (TRIM, "trim")                    \
+  X (PUNCH, "zero, may punch")        \
+  X (ZERO, "zero")                    \
+  X (EXTENTS, "extents")              \
+  X (COMMAND, "command")              \
+  X (REFUSED, "refused at the limit")
+/* clang-format on */
 #define MODEL_KIND(name, text) MODEL_##name,
 enum model_kind { MODEL_KINDS (MODEL_KIND) NR_MODEL_KINDS };
 extern const char *const model_kind_names[NR_MODEL_KINDS];

@@ -240,7 +240,7 @@ main (int argc, char *argv[])
   /* Another run may have been here. */
   if (!raw_ask (good, RAW_TRIM, 0, 0, (uint32_t) BAD_OFFSET + BIG_BYTES,
                 NULL) ||
-      !raw_reply (good, &(uint64_t){ 0 }, &(uint32_t){ 0 }))
+      !raw_reply (good, &(uint64_t) { 0 }, &(uint32_t) { 0 }))
     die ("cannot trim");
 
   for (step = 0; step < nr_steps; step++) {

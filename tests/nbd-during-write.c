@@ -42,8 +42,7 @@ struct write {
   atomic_bool done;
 };
 
-static void __attribute__ ((noreturn))
-die (const char *what)
+static void __attribute__ ((noreturn)) die (const char *what)
 {
   fprintf (stderr, "nbd-during-write: %s\n", what);
   exit (EXIT_FAILURE);
@@ -69,8 +68,8 @@ fill_blocks (uint8_t *buf, unsigned nr_write)
 
   for (uint64_t i = 0; i < WRITE_BYTES; i++) {
     state = state * 1664525 + 1013904223;
-    buf[i] = i % BLOCK == 0 ? (uint8_t) nr_write
-      : "etaoin shrdlu"[state >> 16 & 7];
+    buf[i] =
+      i % BLOCK == 0 ? (uint8_t) nr_write : "etaoin shrdlu"[state >> 16 & 7];
   }
 }
 

@@ -253,8 +253,9 @@ static void __attribute__ ((noreturn)) run_victim (struct victim *victim)
   for (;;) {
     while (nr_in_flight < NR_IN_FLIGHT) {
       const uint32_t block =
-        victim->index + NR_VICTIMS * (uint32_t) rng_below (
-                                       &victim->rng, NR_BLOCKS / NR_VICTIMS);
+        victim->index +
+        NR_VICTIMS *
+          (uint32_t) rng_below (&victim->rng, NR_BLOCKS / NR_VICTIMS);
 
       if (busy[block])
         continue;
@@ -415,7 +416,7 @@ main (int argc, char *argv[])
   /* Another run may have been here. */
   if (!raw_ask (bystander, RAW_TRIM, 0, start_offset,
                 (NR_BLOCKS + NR_BYSTANDER_BLOCKS) * BLOCK_BYTES, NULL) ||
-      !raw_reply (bystander, &(uint64_t){ 0 }, &(uint32_t){ 0 }))
+      !raw_reply (bystander, &(uint64_t) { 0 }, &(uint32_t) { 0 }))
     die ("cannot trim");
 
   while (nr_kills_done < nr_kills) {

@@ -49,14 +49,14 @@ static const uint64_t piece_sizes[] = { 1000, 4099, 4096, 262144 + 100 };
 
 static const char *uri;
 static unsigned nr_connections;
-static uint64_t nr_operations;  /* a connection and round */
+static uint64_t nr_operations; /* a connection and round */
 static uint64_t seed;
 static uint64_t size_bytes;
 static uint8_t *shadow;
 
 enum operation { OP_READ, OP_WRITE, OP_TRIM, OP_ZERO, OP_FLUSH, OP_CACHE };
 static const char *const operation_names[] = {
-  "read", "write", "trim", "zero", "flush", "cache"
+  "read", "write", "trim", "zero", "flush", "cache",
 };
 
 /* One request under way. */
@@ -66,7 +66,7 @@ struct request {
   int64_t cookie;
   uint64_t piece;
   uint64_t offset, count;
-  uint8_t *buf;                 /* MAX_REQUEST, owned */
+  uint8_t *buf; /* MAX_REQUEST, owned */
 };
 
 struct connection {
@@ -130,20 +130,20 @@ fill_data (struct connection *conn, uint8_t *buf, uint64_t count)
 
   for (uint64_t i = 0; i < count; i++) {
     switch (kind) {
-    case 0:                     /* one byte, zero now and then */
+    case 0: /* one byte, zero now and then */
       buf[i] = word % 4 == 0 ? 0 : (uint8_t) (word >> 8);
       break;
-    case 1:                     /* 32-bit pattern */
+    case 1: /* 32-bit pattern */
       buf[i] = (uint8_t) (word >> (8 * (i % 4)));
       break;
-    case 2:                     /* 64-bit pattern */
+    case 2: /* 64-bit pattern */
       buf[i] = (uint8_t) (word >> (8 * (i % 8)));
       break;
-    case 3:                     /* compresses */
-      buf[i] = i % 16 < 12 ? (uint8_t) (i / 16 % 7)
-        : (uint8_t) next_random (conn);
+    case 3: /* compresses */
+      buf[i] =
+        i % 16 < 12 ? (uint8_t) (i / 16 % 7) : (uint8_t) next_random (conn);
       break;
-    default:                    /* does not */
+    default: /* does not */
       buf[i] = (uint8_t) next_random (conn);
     }
   }
@@ -165,8 +165,9 @@ choose_piece (struct connection *conn)
   do {
     const bool crowded = next_random (conn) % 4 != 0;
 
-    piece = conn->index + nr_connections
-      * (next_random (conn) % (crowded ? 2 * NR_IN_FLIGHT : nr_own));
+    piece = conn->index +
+            nr_connections *
+              (next_random (conn) % (crowded ? 2 * NR_IN_FLIGHT : nr_own));
     taken = false;
     for (unsigned i = 0; i < NR_IN_FLIGHT; i++)
       taken |= conn->requests[i].busy && conn->requests[i].piece == piece;
@@ -180,8 +181,7 @@ choose_range (struct connection *conn, struct request *req)
 {
   const uint64_t start = req->piece * conn->piece_bytes;
   const uint64_t left = size_bytes - start;
-  const uint64_t bytes =
-    left < conn->piece_bytes ? left : conn->piece_bytes;
+  const uint64_t bytes = left < conn->piece_bytes ? left : conn->piece_bytes;
 
   req->offset = 0;
   req->count = bytes;
@@ -199,11 +199,12 @@ choose_operation (struct connection *conn)
 {
   const uint64_t percent = next_random (conn) % 100;
 
-  return percent < 40 ? OP_READ
-    : percent < 80 ? OP_WRITE
-    : percent < 88 ? OP_TRIM
-    : percent < 96 ? OP_ZERO
-    : percent < 98 ? OP_FLUSH : OP_CACHE;
+  return percent < 40   ? OP_READ
+         : percent < 80 ? OP_WRITE
+         : percent < 88 ? OP_TRIM
+         : percent < 96 ? OP_ZERO
+         : percent < 98 ? OP_FLUSH
+                        : OP_CACHE;
 }
 
 /* Send the request, and let the shadow have what it will do: nobody looks
@@ -234,8 +235,8 @@ start_request (struct connection *conn, struct request *req)
     break;
   case OP_TRIM:
     memset (shadow + req->offset, 0, req->count);
-    req->cookie = nbd_aio_trim (nbd, req->count, req->offset,
-                                NBD_NULL_COMPLETION, fua);
+    req->cookie =
+      nbd_aio_trim (nbd, req->count, req->offset, NBD_NULL_COMPLETION, fua);
     break;
   case OP_ZERO:
     memset (shadow + req->offset, 0, req->count);
@@ -246,8 +247,8 @@ start_request (struct connection *conn, struct request *req)
     req->cookie = nbd_aio_flush (nbd, NBD_NULL_COMPLETION, 0);
     break;
   case OP_CACHE:
-    req->cookie = nbd_aio_cache (nbd, req->count, req->offset,
-                                 NBD_NULL_COMPLETION, 0);
+    req->cookie =
+      nbd_aio_cache (nbd, req->count, req->offset, NBD_NULL_COMPLETION, 0);
     break;
   }
   if (req->cookie == -1)
@@ -301,7 +302,7 @@ retire_requests (struct connection *conn)
 static void
 start_requests (struct connection *conn, uint64_t *nr_left)
 {
-  for (unsigned i = 0; i < NR_IN_FLIGHT && *nr_left > 0; i++)
+  for (unsigned i = 0; i<NR_IN_FLIGHT && * nr_left> 0; i++)
     if (!conn->requests[i].busy) {
       start_request (conn, &conn->requests[i]);
       (*nr_left)--;
@@ -336,8 +337,7 @@ run_connection (void *opaque)
 static bool
 all_zero (const uint8_t *buf, uint64_t count)
 {
-  return count == 0 ||
-    (buf[0] == 0 && memcmp (buf, buf + 1, count - 1) == 0);
+  return count == 0 || (buf[0] == 0 && memcmp (buf, buf + 1, count - 1) == 0);
 }
 
 struct extents_walk {
@@ -359,7 +359,8 @@ check_extents (void *opaque, const char *context, uint64_t offset,
     if (entries[i + 1] & LIBNBD_STATE_ZERO &&
         !all_zero (shadow + offset, count))
       die ("%" PRIu64 " bytes at %" PRIu64 " are said to be zero, "
-           "and are not", count, offset);
+           "and are not",
+           count, offset);
     offset += count;
   }
   walk->offset = offset;
@@ -389,7 +390,8 @@ check_disk (void)
   while (walk.offset < size_bytes) {
     const uint64_t before = walk.offset;
     const nbd_extent_callback callback = {
-      .callback = check_extents, .user_data = &walk
+      .callback = check_extents,
+      .user_data = &walk,
     };
 
     if (nbd_block_status (nbd, size_bytes - before, before, callback, 0) == -1)
@@ -443,7 +445,7 @@ main (int argc, char *argv[])
 
   if (argc < 4 || argc > 6) {
     fprintf (stderr, "usage: nbd-model URI CONNECTIONS OPERATIONS [SEED "
-             "[SECONDS]]\n");
+                     "[SECONDS]]\n");
     return EXIT_FAILURE;
   }
   uri = argv[1];
@@ -456,15 +458,15 @@ main (int argc, char *argv[])
 
   open_shadow ();
   /* Each connection has pieces enough to choose from (choose_piece). */
-  if (size_bytes / piece_sizes[NR_ROUNDS - 1] / nr_connections
-      < 2 * NR_IN_FLIGHT)
+  if (size_bytes / piece_sizes[NR_ROUNDS - 1] / nr_connections <
+      2 * NR_IN_FLIGHT)
     die ("the disk is too small for %u connections", nr_connections);
   check_disk ();
-  while (round % NR_ROUNDS != 0 || round == 0
-         || time (NULL) < start + seconds)
+  while (round % NR_ROUNDS != 0 || round == 0 || time (NULL) < start + seconds)
     run_round (round++);
   printf ("seed %" PRIu64 ": %u rounds of %u connections with %" PRIu64
-          " requests each\n", seed, round, nr_connections, nr_operations);
+          " requests each\n",
+          seed, round, nr_connections, nr_operations);
   free (shadow);
   return EXIT_SUCCESS;
 }

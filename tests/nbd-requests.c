@@ -40,15 +40,19 @@
 #define UNSKIPPED_BYTES (129 * MIB)
 
 enum command {
-  READ = 0, WRITE = 1, TRIM = 4, CACHE = 5, ZERO = 6,
-  NO_HOLE = 0x20000             /* a flag, with ZERO */
+  READ = 0,
+  WRITE = 1,
+  TRIM = 4,
+  CACHE = 5,
+  ZERO = 6,
+  NO_HOLE = 0x20000 /* a flag, with ZERO */
 };
 
 static const char *socket_path;
 static int sock = -1;
 static uint64_t size_bytes;
 static uint64_t next_handle;
-static uint8_t *buf;            /* MAX_REQUEST_BYTES + SECTOR_BYTES */
+static uint8_t *buf; /* MAX_REQUEST_BYTES + SECTOR_BYTES */
 
 static void __attribute__ ((noreturn, format (printf, 1, 2)))
 die (const char *format, ...)
@@ -84,7 +88,8 @@ struct __attribute__ ((packed)) choice {
   uint64_t version;
   uint32_t option, length;
 };
-struct __attribute__ ((packed)) export {
+struct __attribute__ ((packed)) export
+{
   uint64_t size;
   uint16_t flags;
 };
@@ -256,7 +261,7 @@ struct part {
 static void
 check_part (const char *when, const struct part *part)
 {
-  for (uint64_t done = 0; done < part->count; ) {
+  for (uint64_t done = 0; done < part->count;) {
     const uint64_t left = part->count - done;
     const uint64_t count = left < MAX_REQUEST_BYTES ? left : MAX_REQUEST_BYTES;
 
@@ -265,8 +270,8 @@ check_part (const char *when, const struct part *part)
     if (memcmp (buf, part->copy + done, count) != 0)
       for (uint64_t i = 0; i < count; i++)
         if (buf[i] != part->copy[done + i])
-          die ("%s: byte %" PRIu64 " is 0x%02x and should be 0x%02x",
-               when, part->offset + done + i, buf[i], part->copy[done + i]);
+          die ("%s: byte %" PRIu64 " is 0x%02x and should be 0x%02x", when,
+               part->offset + done + i, buf[i], part->copy[done + i]);
     done += count;
   }
 }
@@ -275,7 +280,7 @@ static void
 fill_part (const struct part *part)
 {
   fill_data (part->copy, part->count);
-  for (uint64_t done = 0; done < part->count; ) {
+  for (uint64_t done = 0; done < part->count;) {
     const uint64_t left = part->count - done;
     const uint64_t count = left < MAX_REQUEST_BYTES ? left : MAX_REQUEST_BYTES;
 
@@ -348,8 +353,11 @@ static void
 try_sizes (void)
 {
   static const uint64_t offsets[] = {
-    0, SECTOR_BYTES, BLOCK_BYTES - SECTOR_BYTES, 2 * MIB - SECTOR_BYTES,
-    3 * MIB + 5 * SECTOR_BYTES
+    0,
+    SECTOR_BYTES,
+    BLOCK_BYTES - SECTOR_BYTES,
+    2 * MIB - SECTOR_BYTES,
+    3 * MIB + 5 * SECTOR_BYTES,
   };
   struct part part = { 0, size_bytes, allocate (size_bytes) };
   unsigned nr_tried = 0;
@@ -428,7 +436,9 @@ try_edges (unsigned command, uint64_t offset, uint64_t count)
 static void
 try_all_edges (void)
 {
-  static const struct { uint64_t offset, count; } ranges[] = {
+  static const struct {
+    uint64_t offset, count;
+  } ranges[] = {
     { 512 * GIB, 4 * GIB - BLOCK_BYTES },
     { 300 * GIB + SECTOR_BYTES, 4 * GIB - SECTOR_BYTES },
     { 77 * GIB + 12345, 4 * GIB - 1 },
@@ -450,7 +460,8 @@ must_be_refused (unsigned command, uint64_t offset, uint64_t count)
   const uint32_t error = request (command, offset, (uint32_t) count, buf);
 
   printf ("command 0x%05x of %10" PRIu64 " bytes at %20" PRIu64
-          ": error %" PRIu32 "\n", command, count, offset, error);
+          ": error %" PRIu32 "\n",
+          command, count, offset, error);
   if (error == 0)
     die ("it was not refused");
 }
@@ -474,10 +485,12 @@ static void
 try_refused (void)
 {
   static const unsigned commands[] = {
-    READ, WRITE, TRIM, CACHE, ZERO, ZERO | NO_HOLE
+    READ, WRITE, TRIM, CACHE, ZERO, ZERO | NO_HOLE,
   };
   struct part part = { 0, size_bytes, allocate (size_bytes) };
-  const struct { uint64_t offset, count; } ranges[] = {
+  const struct {
+    uint64_t offset, count;
+  } ranges[] = {
     { size_bytes, 1 },
     { size_bytes - 1, 2 },
     { size_bytes - SECTOR_BYTES, 2 * SECTOR_BYTES },
@@ -516,7 +529,10 @@ try_refused (void)
 int
 main (int argc, char *argv[])
 {
-  static const struct { const char *name; void (*run) (void); } modes[] = {
+  static const struct {
+    const char *name;
+    void (*run) (void);
+  } modes[] = {
     { "sizes", try_sizes },
     { "edges", try_all_edges },
     { "refused", try_refused },

@@ -73,12 +73,13 @@ verify_object (const struct object *object)
   if (bytes < object->bytes)
     test_note_failure ("slot of %zu bytes for %u", bytes, object->bytes);
   if (pool_owner (pool, object->loc) != object->owner)
-    test_note_failure ("owner is %x, was %x",
-                       pool_owner (pool, object->loc), object->owner);
+    test_note_failure ("owner is %x, was %x", pool_owner (pool, object->loc),
+                       object->owner);
   for (size_t i = 0; i < bytes / sizeof *p; ++i)
     if (p[i] != object->tag * UINT64_C (0x9e3779b97f4a7c15) + i) {
       test_note_failure ("object %" PRIx64 " of %u bytes was overwritten at "
-                         "byte %zu", object->loc, object->bytes, i * 8);
+                         "byte %zu",
+                         object->loc, object->bytes, i * 8);
       return;
     }
 }
@@ -87,7 +88,8 @@ int
 alloc_object (struct shadow *shadow, uint32_t bytes)
 {
   struct object object = {
-    .bytes = bytes, .tag = shadow->next_tag++,
+    .bytes = bytes,
+    .tag = shadow->next_tag++,
   };
   int r;
 
@@ -95,8 +97,8 @@ alloc_object (struct shadow *shadow, uint32_t bytes)
   r = pool_alloc (pool, bytes, object.owner, &object.loc);
   if (r < 0)
     return r;
-  if (bytes > size_class_largest_compressed ()
-      && (object.loc << ZS_LOC_SHIFT) % PAGE_BYTES != 0)
+  if (bytes > size_class_largest_compressed () &&
+      (object.loc << ZS_LOC_SHIFT) % PAGE_BYTES != 0)
     test_note_failure ("a raw object is not page-aligned");
   fill_object (&object);
   shadow->objects[shadow->nr++] = object;
@@ -122,13 +124,20 @@ uint32_t
 choose_size (struct rng *rng, enum sizes sizes)
 {
   switch (sizes) {
-  case SIZES_SMALL: return (uint32_t) rng_between (rng, 1, 256);
-  case SIZES_LARGE: return (uint32_t) rng_between (rng, 2000, 4096);
-  case SIZES_RAW: return 4096;
-  case SIZES_ONE: return 1234;
-  case SIZES_TINY: return (uint32_t) rng_between (rng, 1, 16);
-  case SIZES_ALL: case NR_SIZES:
-  default: return (uint32_t) rng_between (rng, 1, 4096);
+  case SIZES_SMALL:
+    return (uint32_t) rng_between (rng, 1, 256);
+  case SIZES_LARGE:
+    return (uint32_t) rng_between (rng, 2000, 4096);
+  case SIZES_RAW:
+    return 4096;
+  case SIZES_ONE:
+    return 1234;
+  case SIZES_TINY:
+    return (uint32_t) rng_between (rng, 1, 16);
+  case SIZES_ALL:
+  case NR_SIZES:
+  default:
+    return (uint32_t) rng_between (rng, 1, 4096);
   }
 }
 
@@ -169,12 +178,12 @@ check_fullness (const struct found *found, size_t start,
 {
   uint64_t by_fullness[NR_FULLNESS_GROUPS] = { 0 }, nr_zspages = 0;
 
-  for (size_t i = start; i < found->nr; ) {
+  for (size_t i = start; i < found->nr;) {
     const zs_loc zspage = found->objects[i].loc >> LOC_PER_ZSPAGE_SHIFT;
     uint64_t n = 0;
 
-    while (i < found->nr
-           && found->objects[i].loc >> LOC_PER_ZSPAGE_SHIFT == zspage)
+    while (i < found->nr &&
+           found->objects[i].loc >> LOC_PER_ZSPAGE_SHIFT == zspage)
       ++n, ++i;
     ck_assert_uint_le (n, stats->objects_per_zspage);
     if (n == stats->objects_per_zspage)
@@ -234,8 +243,7 @@ check_objects (struct shadow *shadow)
   /* Iterating saw exactly the objects that live. */
   ck_assert_uint_eq (found.nr, shadow->nr);
   qsort (found.objects, found.nr, sizeof found.objects[0], compare_locs);
-  qsort (shadow->objects, shadow->nr, sizeof shadow->objects[0],
-         compare_locs);
+  qsort (shadow->objects, shadow->nr, sizeof shadow->objects[0], compare_locs);
   for (size_t i = 0; i < found.nr; ++i) {
     expect_equal (found.objects[i].loc, shadow->objects[i].loc, "location");
     expect_equal (found.objects[i].owner, shadow->objects[i].owner, "owner");
@@ -254,8 +262,7 @@ check_memory (void)
   pool_stats (pool, &stats);
   ck_assert_uint_eq (pages_held (&pages), probe_resident_bytes ());
   ck_assert_uint_eq (stats.arena_bytes,
-                     probe_resident_at (pool_borrow (pool, 0), &start,
-                                        &bytes));
+                     probe_resident_at (pool_borrow (pool, 0), &start, &bytes));
   ck_assert_ptr_eq (start, pool_borrow (pool, 0));
   ck_assert_uint_eq (stats.bookkeeping_bytes,
                      pages_held (&pages) - stats.arena_bytes);

@@ -40,8 +40,7 @@ extern struct pool *pool;
 extern void open_pool (uint64_t arena_bytes, uint64_t limit);
 extern void close_pool (void);
 
-extern void shadow_init (struct shadow *shadow, size_t max,
-                         uint64_t first_tag);
+extern void shadow_init (struct shadow *shadow, size_t max, uint64_t first_tag);
 
 /* These may be called by threads, each with its own shadow; what they see
  * wrong is noted.
@@ -50,8 +49,15 @@ extern int alloc_object (struct shadow *shadow, uint32_t bytes);
 extern void free_object (struct shadow *shadow, size_t i);
 extern void free_all (struct shadow *shadow, struct rng *rng);
 
-enum sizes { SIZES_ALL, SIZES_SMALL, SIZES_LARGE, SIZES_RAW, SIZES_ONE,
-             SIZES_TINY, NR_SIZES };
+enum sizes {
+  SIZES_ALL,
+  SIZES_SMALL,
+  SIZES_LARGE,
+  SIZES_RAW,
+  SIZES_ONE,
+  SIZES_TINY,
+  NR_SIZES
+};
 extern uint32_t choose_size (struct rng *rng, enum sizes sizes);
 
 /* Count everything again, when no other thread is at work: objects by

@@ -13,19 +13,19 @@
 #include <inttypes.h>
 #include <stdint.h>
 
-#define CHECK(condition)                                                \
+#define CHECK(condition)                                                       \
   ck_assert_msg (condition, "%s: not so: %s", situation, #condition)
-#define CHECK_LE(a, b)                                                  \
-  do {                                                                  \
-    const uint64_t a_ = (a), b_ = (b);                                  \
-    ck_assert_msg (a_ <= b_, "%s: %s = %" PRIu64 " > %s = %" PRIu64,    \
-                   situation, #a, a_, #b, b_);                          \
+#define CHECK_LE(a, b)                                                         \
+  do {                                                                         \
+    const uint64_t a_ = (a), b_ = (b);                                         \
+    ck_assert_msg (a_ <= b_, "%s: %s = %" PRIu64 " > %s = %" PRIu64,           \
+                   situation, #a, a_, #b, b_);                                 \
   } while (0)
-#define CHECK_EQ(a, b)                                                  \
-  do {                                                                  \
-    const uint64_t a_ = (a), b_ = (b);                                  \
-    ck_assert_msg (a_ == b_, "%s: %s = %" PRIu64 ", %s = %" PRIu64,     \
-                   situation, #a, a_, #b, b_);                          \
+#define CHECK_EQ(a, b)                                                         \
+  do {                                                                         \
+    const uint64_t a_ = (a), b_ = (b);                                         \
+    ck_assert_msg (a_ == b_, "%s: %s = %" PRIu64 ", %s = %" PRIu64, situation, \
+                   #a, a_, #b, b_);                                            \
   } while (0)
 
 #endif /* ZMEM_SITUATION_H */

@@ -21,10 +21,13 @@ struct disk
 disk_open_bare (uint64_t size, uint64_t limit, const char *codec)
 {
   struct store_params params = {
-    .size_bytes = size, .limit_bytes = limit, .pages_ops = &probe_ops
+    .size_bytes = size,
+    .limit_bytes = limit,
+    .pages_ops = &probe_ops,
   };
   struct disk disk = {
-    .size = size, .nr_blocks = (size + BLOCK_BYTES - 1) / BLOCK_BYTES
+    .size = size,
+    .nr_blocks = (size + BLOCK_BYTES - 1) / BLOCK_BYTES,
   };
   char error[256];
   struct stats stats;
@@ -32,7 +35,8 @@ disk_open_bare (uint64_t size, uint64_t limit, const char *codec)
 
   probe_reset ();
   ck_assert_int_eq (codec_spec_parse (codec, &params.codec, error,
-                                      sizeof error), 0);
+                                      sizeof error),
+                    0);
   ck_assert_int_eq (store_create (&params, &disk.store), 0);
   ck_assert_uint_eq (probe_resident_bytes (), 0);
   ck_assert_int_eq (store_start (disk.store), 0);
@@ -57,8 +61,7 @@ disk_open (uint64_t size, uint64_t limit, const char *codec)
   disk.shadow = calloc (1, size);
   disk.scratch = malloc (size);
   disk.kinds = calloc (1, disk.nr_blocks);
-  ck_assert (disk.shadow != NULL && disk.scratch != NULL
-             && disk.kinds != NULL);
+  ck_assert (disk.shadow != NULL && disk.scratch != NULL && disk.kinds != NULL);
   return disk;
 }
 
@@ -108,8 +111,8 @@ static bool
 block_is_whole (const struct disk *disk, uint64_t blkno, uint64_t count,
                 uint64_t offset)
 {
-  return offset <= blkno * BLOCK_BYTES
-    && offset + count >= blkno * BLOCK_BYTES + bytes_of_block (disk, blkno);
+  return offset <= blkno * BLOCK_BYTES &&
+         offset + count >= blkno * BLOCK_BYTES + bytes_of_block (disk, blkno);
 }
 
 /* Blocks of the range got the given content: whole ones are `kind` now,
@@ -133,8 +136,7 @@ note_kinds (struct disk *disk, uint64_t count, uint64_t offset,
 }
 
 void
-disk_write (struct disk *disk, const void *buf, uint64_t count,
-            uint64_t offset)
+disk_write (struct disk *disk, const void *buf, uint64_t count, uint64_t offset)
 {
   ck_assert_int_eq (store_write (disk->store, buf, count, offset), 0);
   memcpy (disk->shadow + offset, buf, count);
@@ -148,9 +150,9 @@ note_discarded (struct disk *disk, uint64_t count, uint64_t offset,
 {
   memset (disk->shadow + offset, 0, count);
   note_kinds (disk, count, offset, kind);
-  if (count > 0 && offset + count == disk->size
-      && disk->size % BLOCK_BYTES != 0
-      && disk->kinds[disk->nr_blocks - 1] != SHADOW_DATA)
+  if (count > 0 && offset + count == disk->size &&
+      disk->size % BLOCK_BYTES != 0 &&
+      disk->kinds[disk->nr_blocks - 1] != SHADOW_DATA)
     disk->kinds[disk->nr_blocks - 1] = SHADOW_ZERO_OR_HOLE;
 }
 
@@ -180,8 +182,8 @@ disk_verify (struct disk *disk, uint64_t count, uint64_t offset)
   for (uint64_t i = 0; i < count; ++i)
     ck_assert_msg (buf[i] == disk->shadow[offset + i],
                    "read of %" PRIu64 " at %" PRIu64 ": byte %" PRIu64
-                   " is %02x, not %02x", count, offset, offset + i, buf[i],
-                   disk->shadow[offset + i]);
+                   " is %02x, not %02x",
+                   count, offset, offset + i, buf[i], disk->shadow[offset + i]);
 }
 
 void
@@ -190,17 +192,16 @@ disk_verify_old_or_new (struct disk *disk, const void *buf, uint64_t count,
 {
   const uint8_t *new = buf;
 
-  ck_assert_int_eq (store_read (disk->store, disk->scratch, count, offset),
-                    0);
-  for (uint64_t i = 0; i < count; ) {
+  ck_assert_int_eq (store_read (disk->store, disk->scratch, count, offset), 0);
+  for (uint64_t i = 0; i < count;) {
     const uint64_t in_block = (offset + i) % BLOCK_BYTES;
     uint64_t n = BLOCK_BYTES - in_block;
 
     if (n > count - i)
       n = count - i;
-    ck_assert_msg (memcmp (disk->scratch + i, new + i, n) == 0
-                   || memcmp (disk->scratch + i, disk->shadow + offset + i,
-                              n) == 0,
+    ck_assert_msg (memcmp (disk->scratch + i, new + i, n) == 0 ||
+                     memcmp (disk->scratch + i, disk->shadow + offset + i, n) ==
+                       0,
                    "block %" PRIu64 " is neither old nor new after an error",
                    (offset + i) / BLOCK_BYTES);
     i += n;
@@ -208,8 +209,8 @@ disk_verify_old_or_new (struct disk *disk, const void *buf, uint64_t count,
   memcpy (disk->shadow + offset, disk->scratch, count);
   for (uint64_t i = offset / BLOCK_BYTES;
        i <= (offset + count - 1) / BLOCK_BYTES; ++i)
-    disk->kinds[i] = block_is_zero (disk, i) ? SHADOW_ZERO_OR_HOLE
-      : SHADOW_DATA;
+    disk->kinds[i] =
+      block_is_zero (disk, i) ? SHADOW_ZERO_OR_HOLE : SHADOW_DATA;
 }
 
 /*--------------------------------------------------------------------*/
@@ -250,25 +251,31 @@ void
 disk_check_extents (struct disk *disk, uint64_t count, uint64_t offset)
 {
   struct extents_seen seen = {
-    .disk = disk, .next = offset, .end = offset + count
+    .disk = disk,
+    .next = offset,
+    .end = offset + count,
   };
 
   while (seen.next < seen.end) {
     const uint64_t before = seen.next;
     seen.nr = 0;
     ck_assert_int_eq (store_extents (disk->store, seen.end - before, before,
-                                     false, check_extent, &seen), 0);
+                                     false, check_extent, &seen),
+                      0);
     ck_assert_uint_gt (seen.next, before);
     ck_assert_uint_le (seen.nr, STORE_MAX_EXTENTS);
     /* It stops early only after enough of them. */
     ck_assert (seen.next == seen.end || seen.nr == STORE_MAX_EXTENTS);
   }
   seen = (struct extents_seen) {
-    .disk = disk, .next = offset, .end = offset + count
+    .disk = disk,
+    .next = offset,
+    .end = offset + count,
   };
   if (count > 0) {
     ck_assert_int_eq (store_extents (disk->store, count, offset, true,
-                                     check_extent, &seen), 0);
+                                     check_extent, &seen),
+                      0);
     ck_assert_uint_eq (seen.nr, 1);
   }
 }
@@ -296,13 +303,14 @@ check_stats (const struct disk *disk)
 
   ck_assert_uint_eq (s.size_bytes, disk->size);
   ck_assert_uint_eq (s.live_blocks + s.hole_blocks, disk->nr_blocks);
-  ck_assert_uint_eq (s.same_filled_blocks + s.raw_blocks + s.repeat_blocks
-                     + s.lz4_blocks + s.zstd_blocks, s.live_blocks);
+  ck_assert_uint_eq (s.same_filled_blocks + s.raw_blocks + s.repeat_blocks +
+                       s.lz4_blocks + s.zstd_blocks,
+                     s.live_blocks);
   ck_assert_uint_eq (s.logical_bytes, s.live_blocks * BLOCK_BYTES);
   ck_assert_uint_le (s.payload_bytes, s.payload_rounded_bytes);
   ck_assert_uint_le (s.payload_rounded_bytes,
-                     s.payload_bytes
-                     + 15 * (s.live_blocks - s.same_filled_blocks));
+                     s.payload_bytes +
+                       15 * (s.live_blocks - s.same_filled_blocks));
   ck_assert_uint_eq (s.metadata_bytes + s.arena_bytes, s.held_bytes);
   ck_assert_uint_le (s.payload_bytes, s.arena_bytes);
   ck_assert_uint_le (s.held_bytes, s.held_highest_bytes);
@@ -317,9 +325,9 @@ disk_check (struct disk *disk)
   ck_assert_msg (store_check (disk->store, error, sizeof error) == 0, "%s",
                  error);
   stats = disk_stats (disk);
-  ck_assert_uint_eq (stats.held_bytes,
-                     probe_resident_bytes () + stats.context_bytes
-                     + disk->other_foreign);
+  ck_assert_uint_eq (stats.held_bytes, probe_resident_bytes () +
+                                         stats.context_bytes +
+                                         disk->other_foreign);
   check_stats (disk);
   ck_assert_msg (test_nr_failures () == 0, "%s", test_first_failure ());
 }

@@ -18,25 +18,24 @@
 
 /* What an extent may say of a block. */
 enum shadow_kind {
-  SHADOW_HOLE,                  /* a hole, nothing else */
-  SHADOW_ZERO,                  /* allocated zeros, nothing else */
-  SHADOW_ZERO_OR_HOLE,          /* the contract leaves it open */
+  SHADOW_HOLE,         /* a hole, nothing else */
+  SHADOW_ZERO,         /* allocated zeros, nothing else */
+  SHADOW_ZERO_OR_HOLE, /* the contract leaves it open */
   SHADOW_DATA
 };
 
 struct disk {
   struct store *store;
   uint64_t size, nr_blocks;
-  uint8_t *shadow;              /* size bytes */
-  uint8_t *kinds;               /* enum shadow_kind, a block */
-  uint8_t *scratch;             /* size bytes, for comparing */
-  uint64_t other_foreign;       /* held that is no mapping and no context */
-  uint64_t min_bytes;           /* store_min_bytes */
+  uint8_t *shadow;        /* size bytes */
+  uint8_t *kinds;         /* enum shadow_kind, a block */
+  uint8_t *scratch;       /* size bytes, for comparing */
+  uint64_t other_foreign; /* held that is no mapping and no context */
+  uint64_t min_bytes;     /* store_min_bytes */
 };
 
 /* Create and start.  `codec` as in compress=. */
-extern struct disk disk_open (uint64_t size, uint64_t limit,
-                              const char *codec);
+extern struct disk disk_open (uint64_t size, uint64_t limit, const char *codec);
 /* Without the shadow: for disks that are larger than memory. */
 extern struct disk disk_open_bare (uint64_t size, uint64_t limit,
                                    const char *codec);

@@ -144,8 +144,7 @@ START_TEST (test_pool_never_purges)
   }
   /* Each may have been touched to its end by now. */
   ck_assert_uint_eq (highest_zspage + 1, nr_zspages_used);
-  ck_assert_uint_le (pages_held (&pages),
-                     nr_zspages_used * ZSPAGE_BYTES + MIB);
+  ck_assert_uint_le (pages_held (&pages), nr_zspages_used * ZSPAGE_BYTES + MIB);
   pool_destroy (pool);
   ck_assert_uint_eq (pages_held (&pages), 0);
   ck_assert_uint_eq (probe_nr_ranges (), 0);
@@ -157,7 +156,7 @@ END_TEST
 
 #define SIZE (5 * MIB + 100)
 
-static uint8_t *buf;            /* SIZE bytes */
+static uint8_t *buf; /* SIZE bytes */
 
 /* Do it; after an error see what is there, and do it once more. */
 static void
@@ -184,8 +183,7 @@ write_content (struct disk *disk, enum content content, uint64_t nr_blocks,
 }
 
 static void
-zero_twice (struct disk *disk, uint64_t count, uint64_t offset,
-            bool may_punch)
+zero_twice (struct disk *disk, uint64_t count, uint64_t offset, bool may_punch)
 {
   const int r = store_zero (disk->store, count, offset, may_punch);
 
@@ -244,8 +242,10 @@ static bool
 try_open (struct disk *disk)
 {
   struct store_params params = {
-    .size_bytes = SIZE, .limit_bytes = PAGES_NO_LIMIT,
-    .codec = { CODEC_LZ4, 1 }, .pages_ops = &probe_ops
+    .size_bytes = SIZE,
+    .limit_bytes = PAGES_NO_LIMIT,
+    .codec = { CODEC_LZ4, 1 },
+    .pages_ops = &probe_ops,
   };
   struct store *store = NULL;
   int r = store_create (&params, &store);

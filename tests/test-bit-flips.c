@@ -57,9 +57,9 @@ static atomic_bool damaged[NR_BLOCKS];
 static bool
 is_a_version (const uint8_t *block, uint64_t blkno)
 {
-  return memcmp (block, versions[0][blkno], BLOCK_BYTES) == 0
-    || memcmp (block, versions[1][blkno], BLOCK_BYTES) == 0
-    || is_all_zero (block, BLOCK_BYTES);
+  return memcmp (block, versions[0][blkno], BLOCK_BYTES) == 0 ||
+         memcmp (block, versions[1][blkno], BLOCK_BYTES) == 0 ||
+         is_all_zero (block, BLOCK_BYTES);
 }
 
 static void
@@ -67,8 +67,9 @@ make_versions (void)
 {
   for (unsigned v = 0; v < NR_VERSIONS; ++v)
     for (unsigned i = 0; i < NR_BLOCKS; ++i)
-      make_block (&rng, (enum content) rng_between (&rng, CONTENT_PATTERN64,
-                                                    NR_CONTENTS - 1),
+      make_block (&rng,
+                  (enum content) rng_between (&rng, CONTENT_PATTERN64,
+                                              NR_CONTENTS - 1),
                   versions[v][i]);
 }
 
@@ -113,8 +114,8 @@ read_for_ever (void *opaque)
     for (uint64_t i = first; i < first + n; ++i)
       may_fail |= atomic_load (&damaged[i]);
     if (r != 0 && !(r == -EIO && may_fail))
-      test_note_failure ("a read of %" PRIu64 " blocks at %" PRIu64
-                         " gave %d", n, first, r);
+      test_note_failure ("a read of %" PRIu64 " blocks at %" PRIu64 " gave %d",
+                         n, first, r);
     for (uint64_t i = 0; r == 0 && i < n; ++i)
       if (!is_a_version (buf + i * BLOCK_BYTES, first + i))
         test_note_failure ("block %" PRIu64 " is wrong", first + i);
@@ -145,18 +146,22 @@ damage (uint64_t blkno)
   unsigned nr;
 
   lock_acquire (&stripe->lock);
-  slot_bits = 8 * pool_slot_bytes
-    (disk.store->pool,
-     entry_loc (block_table_load (&disk.store->table, blkno)));
+  slot_bits =
+    8 *
+    pool_slot_bytes (disk.store->pool,
+                     entry_loc (block_table_load (&disk.store->table, blkno)));
   lock_release (&stripe->lock);
   /* The least slot has 128 bits. */
-  nr = shape < 2 ? 1 : shape == 2 ? 2
-    : (unsigned) rng_between (&rng, 3, slot_bits < 400 ? slot_bits / 2 : 200);
+  nr =
+    shape < 2 ? 1
+    : shape == 2
+      ? 2
+      : (unsigned) rng_between (&rng, 3, slot_bits < 400 ? slot_bits / 2 : 200);
   atomic_store (&damaged[blkno], true);
   for (unsigned i = 0; i < nr; ++i) {
     bool again;
 
-    do {                        /* each bit once, or they cancel out */
+    do { /* each bit once, or they cancel out */
       again = false;
       at[i] = rng_below (&rng, slot_bits);
       for (unsigned j = 0; j < i; ++j)
@@ -267,8 +272,7 @@ one_round (void)
     if (rng_once_in (&rng, 3))
       write_version (rng_below (&rng, NR_BLOCKS));
     else
-      disk_trim (&disk, BLOCK_BYTES,
-                 rng_below (&rng, NR_BLOCKS) * BLOCK_BYTES);
+      disk_trim (&disk, BLOCK_BYTES, rng_below (&rng, NR_BLOCKS) * BLOCK_BYTES);
 }
 
 static bool
@@ -287,7 +291,7 @@ is_time_up (unsigned round)
 START_TEST (test_payloads)
 {
   static const char *const codecs[] = {
-    "lz4", "zstd:1", "none", "zstd:9", "lz4:8", "zstd:-5"
+    "lz4", "zstd:1", "none", "zstd:9", "lz4:8", "zstd:-5",
   };
   pthread_t readers[NR_READERS];
   struct stats stats;
@@ -301,7 +305,8 @@ START_TEST (test_payloads)
   ck_assert_int_eq (store_start_worker (disk.store), 0);
   for (uintptr_t i = 0; i < NR_READERS; ++i)
     ck_assert_int_eq (pthread_create (&readers[i], NULL, read_for_ever,
-                                      (void *) i), 0);
+                                      (void *) i),
+                      0);
   for (unsigned round = 0; !is_time_up (round); ++round) {
     disk_set_codec (&disk, codecs[round % 6]);
     for (unsigned i = 0; i < NR_BLOCKS / 16; ++i)
@@ -323,9 +328,10 @@ START_TEST (test_payloads)
   ck_assert_msg (store_check (disk.store, error, sizeof error) == 0, "%s",
                  error);
   printf ("%" PRIu64 " bits flipped in slots: %" PRIu64 " blocks damaged, "
-          "%" PRIu64 " times EIO, found by verify %" PRIu64 ", healed %"
-          PRIu64 "; %" PRIu64 " blocks harmless\n", seen.bits, seen.damaged,
-          seen.read_eio, seen.verify_found, seen.healed, seen.harmless);
+          "%" PRIu64 " times EIO, found by verify %" PRIu64 ", healed %" PRIu64
+          "; %" PRIu64 " blocks harmless\n",
+          seen.bits, seen.damaged, seen.read_eio, seen.verify_found,
+          seen.healed, seen.harmless);
   disk_close (&disk);
 }
 END_TEST
@@ -369,7 +375,8 @@ START_TEST (test_compaction)
   for (unsigned i = 0; i < nr_bad; ++i) {
     nr_moved += entry_loc (entry_of (bad[i])) != old_loc[i];
     ck_assert_int_eq (store_read (disk.store, back, BLOCK_BYTES,
-                                  bad[i] * BLOCK_BYTES), -EIO);
+                                  bad[i] * BLOCK_BYTES),
+                      -EIO);
   }
   ck_assert_uint_gt (nr_moved, 0);
   check_verify (bad, nr_bad);
@@ -400,8 +407,8 @@ START_TEST (test_raw)
   ck_assert_int_eq (entry_codec (entry_of (0)), CODEC_RAW);
   for (unsigned i = 0; i < nr_bits + nr_pairs; ++i) {
     const unsigned pair = (unsigned) rng_below (&rng, nr_bits);
-    const unsigned first = i < nr_bits ? i
-      : (unsigned) rng_below (&rng, nr_bits);
+    const unsigned first =
+      i < nr_bits ? i : (unsigned) rng_below (&rng, nr_bits);
 
     flip (0, first);
     if (i >= nr_bits && pair != first)
@@ -455,16 +462,17 @@ try_entry (uint64_t blkno, uint64_t mask)
   ck_assert_int_eq (r, whole);
   if (whole == 0) {
     ck_assert_msg (memcmp (back, disk.shadow + blkno * BLOCK_BYTES,
-                           BLOCK_BYTES) == 0
-                   && memcmp (part, back + 50, sizeof part) == 0,
+                           BLOCK_BYTES) == 0 &&
+                     memcmp (part, back + 50, sizeof part) == 0,
                    "wrong data: block %" PRIu64 ", entry %016" PRIx64
-                   ", flipped %016" PRIx64, blkno, entry_of (blkno), mask);
+                   ", flipped %016" PRIx64,
+                   blkno, entry_of (blkno), mask);
     entries_seen.harmless++;
   }
   else {
     /* Refused, and nothing of the pool is touched. */
-    ck_assert_int_eq (store_write (disk.store, "x", 1,
-                                   blkno * BLOCK_BYTES + 5), -EIO);
+    ck_assert_int_eq (store_write (disk.store, "x", 1, blkno * BLOCK_BYTES + 5),
+                      -EIO);
     entries_seen.eio++;
   }
   lock_acquire (&stripe_of (disk.store, blkno)->lock);
@@ -477,8 +485,8 @@ try_entry (uint64_t blkno, uint64_t mask)
 }
 
 static const enum content entry_contents[] = {
-  CONTENT_ZERO, CONTENT_PATTERN32, CONTENT_PATTERN64, CONTENT_TEXT,
-  CONTENT_SO, CONTENT_RANDOM
+  CONTENT_ZERO, CONTENT_PATTERN32, CONTENT_PATTERN64,
+  CONTENT_TEXT, CONTENT_SO,        CONTENT_RANDOM,
 };
 
 START_TEST (test_entries)
@@ -502,13 +510,14 @@ START_TEST (test_entries)
       for (unsigned bit = 0; bit < 64; ++bit)
         try_entry (blkno, UINT64_C (1) << bit);
       for (unsigned j = 0; j < 64; ++j)
-        try_entry (blkno, UINT64_C (1) << rng_below (&rng, 64)
-                   | UINT64_C (1) << rng_below (&rng, 64));
+        try_entry (blkno, UINT64_C (1) << rng_below (&rng, 64) |
+                            UINT64_C (1) << rng_below (&rng, 64));
       for (unsigned j = 0; j < 64; ++j)
         try_entry (blkno, rng_u64 (&rng) | 1);
     }
   printf ("%s: %" PRIu64 " flips in entries: %" PRIu64 " EIO, %" PRIu64
-          " harmless\n", codecs[_i], entries_seen.flips, entries_seen.eio,
+          " harmless\n",
+          codecs[_i], entries_seen.flips, entries_seen.eio,
           entries_seen.harmless);
   ck_assert_uint_gt (entries_seen.eio, 0);
   disk_verify (&disk, disk.size, 0);
@@ -525,8 +534,8 @@ START_TEST (test_entries_and_compaction)
   uint8_t block[BLOCK_BYTES], back[BLOCK_BYTES];
   struct compact_report compacted;
   bool bad[NR_BLOCKS] = { false };
-  const uint64_t sizes = (((UINT64_C (1) << ENTRY_SIZE_BITS) - 1)
-                          << ENTRY_SIZE_SHIFT);
+  const uint64_t sizes =
+    (((UINT64_C (1) << ENTRY_SIZE_BITS) - 1) << ENTRY_SIZE_SHIFT);
   uint64_t nr_moved = 0;
 
   rng_init (&rng, test_seed (), 8);
@@ -549,7 +558,8 @@ START_TEST (test_entries_and_compaction)
   for (uint64_t blkno = 0; blkno < NR_BLOCKS; ++blkno)
     if (bad[blkno])
       ck_assert_int_eq (store_read (disk.store, back, BLOCK_BYTES,
-                                    blkno * BLOCK_BYTES), -EIO);
+                                    blkno * BLOCK_BYTES),
+                        -EIO);
     else
       disk_verify (&disk, BLOCK_BYTES, blkno * BLOCK_BYTES);
   store_destroy (disk.store);
@@ -567,8 +577,8 @@ main (void)
   int nr_failed;
 
   test_start ("test-bit-flips");
-  tcase_set_timeout (tcase, TEST_TIMEOUT_SECONDS
-                     + (seconds == NULL ? 0 : atoi (seconds)));
+  tcase_set_timeout (tcase, TEST_TIMEOUT_SECONDS +
+                              (seconds == NULL ? 0 : atoi (seconds)));
   tcase_add_test (tcase, test_payloads);
   tcase_add_loop_test (tcase, test_compaction, 0, 2);
   tcase_add_test (tcase, test_raw);

@@ -50,8 +50,8 @@ check_memory (uint64_t nr_regions)
 {
   ck_assert_uint_eq (atomic_load (&table.nr_resident), nr_regions);
   ck_assert_uint_eq (block_table_resident (&table),
-                     nr_regions * PAGE_BYTES
-                     + block_table_region_bytes (table.nr_blocks));
+                     nr_regions * PAGE_BYTES +
+                       block_table_region_bytes (table.nr_blocks));
   ck_assert_uint_eq (pages_held (&pages), block_table_resident (&table));
   ck_assert_uint_eq (probe_resident_bytes (), pages_held (&pages));
 }
@@ -77,8 +77,7 @@ START_TEST (test_one_region)
   const entry_t same = entry_same (7), other = entry_same (8);
 
   open_table (NR_BLOCKS, PAGES_NO_LIMIT);
-  ck_assert_int_eq (block_table_publish (&table, 600, entry_hole (), same),
-                    0);
+  ck_assert_int_eq (block_table_publish (&table, 600, entry_hole (), same), 0);
   ck_assert_uint_eq (block_table_load (&table, 600), same);
   ck_assert_uint_eq (block_table_region_live (&table, 1), 1);
   check_memory (1);
@@ -87,16 +86,14 @@ START_TEST (test_one_region)
   ck_assert_int_eq (block_table_publish (&table, 600, other, other), 0);
   ck_assert_uint_eq (block_table_region_live (&table, 1), 1);
   ck_assert_int_eq (block_table_publish (&table, 601, entry_hole (),
-                                         entry_hole ()), 0);
-  ck_assert_int_eq (block_table_publish (&table, 1023, entry_hole (), same),
+                                         entry_hole ()),
                     0);
+  ck_assert_int_eq (block_table_publish (&table, 1023, entry_hole (), same), 0);
   ck_assert_uint_eq (block_table_region_live (&table, 1), 2);
-  ck_assert_int_eq (block_table_publish (&table, 600, other, entry_hole ()),
-                    0);
+  ck_assert_int_eq (block_table_publish (&table, 600, other, entry_hole ()), 0);
   ck_assert_uint_eq (block_table_load (&table, 600), entry_hole ());
   check_memory (1);
-  ck_assert_int_eq (block_table_publish (&table, 1023, same, entry_hole ()),
-                    0);
+  ck_assert_int_eq (block_table_publish (&table, 1023, same, entry_hole ()), 0);
   ck_assert_uint_eq (block_table_region (&table, 1), 0);
   ck_assert_uint_eq (block_table_load (&table, 1023), entry_hole ());
   check_memory (0);
@@ -110,7 +107,8 @@ START_TEST (test_all_blocks)
   open_table (NR_BLOCKS, PAGES_NO_LIMIT);
   for (uint64_t i = 0; i < NR_BLOCKS; ++i)
     ck_assert_int_eq (block_table_publish (&table, i, entry_hole (),
-                                           entry_same ((uint32_t) i)), 0);
+                                           entry_same ((uint32_t) i)),
+                      0);
   check_memory (11);
   for (region_t i = 0; i < 11; ++i)
     ck_assert_uint_eq (block_table_region_live (&table, i),
@@ -118,10 +116,10 @@ START_TEST (test_all_blocks)
   for (uint64_t i = 0; i < NR_BLOCKS; ++i)
     if (block_table_load (&table, i) != entry_same ((uint32_t) i))
       test_note_failure ("block %" PRIu64 " is another", i);
-  for (uint64_t i = NR_BLOCKS; i-- > 0; )
-    ck_assert_int_eq (block_table_publish (&table, i,
-                                           entry_same ((uint32_t) i),
-                                           entry_hole ()), 0);
+  for (uint64_t i = NR_BLOCKS; i-- > 0;)
+    ck_assert_int_eq (block_table_publish (&table, i, entry_same ((uint32_t) i),
+                                           entry_hole ()),
+                      0);
   check_memory (0);
   close_table ();
 }
@@ -130,13 +128,17 @@ END_TEST
 START_TEST (test_sizes)
 {
   static const uint64_t sizes[] = {
-    1, REGION_BLOCKS - 1, REGION_BLOCKS, REGION_BLOCKS + 1
+    1,
+    REGION_BLOCKS - 1,
+    REGION_BLOCKS,
+    REGION_BLOCKS + 1,
   };
 
   for (unsigned i = 0; i < sizeof sizes / sizeof sizes[0]; ++i) {
     open_table (sizes[i], PAGES_NO_LIMIT);
-    ck_assert_int_eq (block_table_publish (&table, sizes[i] - 1,
-                                           entry_hole (), entry_same (1)), 0);
+    ck_assert_int_eq (block_table_publish (&table, sizes[i] - 1, entry_hole (),
+                                           entry_same (1)),
+                      0);
     check_memory (1);
     close_table ();
   }
@@ -167,20 +169,16 @@ START_TEST (test_no_page)
                     -ENOMEM);
   ck_assert_uint_eq (block_table_load (&table, 600), entry_hole ());
   check_memory (1);
-  ck_assert_int_eq (block_table_publish (&table, 600, entry_hole (), same),
-                    0);
+  ck_assert_int_eq (block_table_publish (&table, 600, entry_hole (), same), 0);
 
   /* A page that is not taken back is used again. */
   probe_fail_nth (PROBE_PURGE, 1);
-  ck_assert_int_eq (block_table_publish (&table, 600, same, entry_hole ()),
-                    0);
+  ck_assert_int_eq (block_table_publish (&table, 600, same, entry_hole ()), 0);
   ck_assert_uint_eq (block_table_load (&table, 600), entry_hole ());
   check_memory (2);
-  ck_assert_int_eq (block_table_publish (&table, 601, entry_hole (), same),
-                    0);
+  ck_assert_int_eq (block_table_publish (&table, 601, entry_hole (), same), 0);
   ck_assert_uint_eq (block_table_load (&table, 600), entry_hole ());
-  ck_assert_int_eq (block_table_publish (&table, 601, same, entry_hole ()),
-                    0);
+  ck_assert_int_eq (block_table_publish (&table, 601, same, entry_hole ()), 0);
   check_memory (1);
   close_table ();
 }
@@ -192,8 +190,7 @@ START_TEST (test_reserve_fails)
     probe_reset ();
     pages_init (&pages, &probe_ops, PAGES_NO_LIMIT);
     probe_fail_nth (PROBE_RESERVE, nth);
-    ck_assert_int_eq (block_table_reserve (&table, &pages, NR_BLOCKS),
-                      -ENOMEM);
+    ck_assert_int_eq (block_table_reserve (&table, &pages, NR_BLOCKS), -ENOMEM);
     ck_assert_uint_eq (probe_nr_ranges (), 0);
     probe_fail_nth (PROBE_RESERVE, 0);
     ck_assert_int_eq (block_table_reserve (&table, &pages, NR_BLOCKS), 0);
@@ -248,7 +245,8 @@ START_TEST (test_threads)
   open_table (NR_BLOCKS, PAGES_NO_LIMIT);
   for (uintptr_t i = 0; i < NR_THREADS; ++i)
     ck_assert_int_eq (pthread_create (&threads[i], NULL, come_and_go,
-                                      (void *) i), 0);
+                                      (void *) i),
+                      0);
   for (unsigned i = 0; i < NR_THREADS; ++i)
     pthread_join (threads[i], NULL);
   ck_assert_uint_eq (block_table_region (&table, 0), 0);

@@ -35,7 +35,7 @@ remove_group () {
   local status=$? pid
   for pid in "${server_pids[@]}"; do end_process "$pid"; done
   wait_for 60 rmdir "$group" 2>/dev/null
-  return $status
+  return "$status"
 }
 trap 'remove_group; clean_up' EXIT
 

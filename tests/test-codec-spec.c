@@ -56,7 +56,8 @@ START_TEST (test_parse_good)
   char error[256] = "", text[CODEC_SPEC_TEXT_BYTES];
 
   ck_assert_int_eq (codec_spec_parse (good_specs[_i].text, &spec, error,
-                                      sizeof error), 0);
+                                      sizeof error),
+                    0);
   ck_assert_str_eq (error, "");
   ck_assert_int_eq (spec.id, good_specs[_i].spec.id);
   ck_assert_int_eq (spec.level, good_specs[_i].spec.level);
@@ -76,25 +77,42 @@ END_TEST
 static const struct {
   const char *text, *error;
 } bad_specs[] = {
-  { "", UNKNOWN },              { ":", UNKNOWN },
-  { ":3", UNKNOWN },            { "lz5", UNKNOWN },
-  { "lz", UNKNOWN },            { "lz44", UNKNOWN },
-  { "LZ4", UNKNOWN },           { " lz4", UNKNOWN },
-  { "lz4 ", UNKNOWN },          { "raw", UNKNOWN },
-  { "repeat", UNKNOWN },        { "zstd,3", UNKNOWN },
-  { "lz4:0", LZ4_RANGE },       { "lz4:-1", LZ4_RANGE },
-  { "lz4:65538", LZ4_RANGE },   { "lz4:4294967297", LZ4_RANGE },
+  { "", UNKNOWN },
+  { ":", UNKNOWN },
+  { ":3", UNKNOWN },
+  { "lz5", UNKNOWN },
+  { "lz", UNKNOWN },
+  { "lz44", UNKNOWN },
+  { "LZ4", UNKNOWN },
+  { " lz4", UNKNOWN },
+  { "lz4 ", UNKNOWN },
+  { "raw", UNKNOWN },
+  { "repeat", UNKNOWN },
+  { "zstd,3", UNKNOWN },
+  { "lz4:0", LZ4_RANGE },
+  { "lz4:-1", LZ4_RANGE },
+  { "lz4:65538", LZ4_RANGE },
+  { "lz4:4294967297", LZ4_RANGE },
   { "lz4:99999999999999999999999", LZ4_RANGE },
-  { "lz4:", LZ4_NUMBER },       { "lz4:fast", LZ4_NUMBER },
-  { "lz4:1:", LZ4_NUMBER },     { "lz4:1x", LZ4_NUMBER },
-  { "lz4: 1", LZ4_NUMBER },     { "lz4:1 ", LZ4_NUMBER },
-  { "lz4:+1", LZ4_NUMBER },     { "lz4:0x1", LZ4_NUMBER },
-  { "lz4:1.5", LZ4_NUMBER },    { "zstd:", ZSTD_NUMBER },
-  { "zstd:-", ZSTD_NUMBER },    { "zstd:--3", ZSTD_NUMBER },
-  { "zstd:- 3", ZSTD_NUMBER },  { "zstd:99", ZSTD_RANGE },
-  { "zstd:23", ZSTD_RANGE },    { "zstd:-101", ZSTD_RANGE },
+  { "lz4:", LZ4_NUMBER },
+  { "lz4:fast", LZ4_NUMBER },
+  { "lz4:1:", LZ4_NUMBER },
+  { "lz4:1x", LZ4_NUMBER },
+  { "lz4: 1", LZ4_NUMBER },
+  { "lz4:1 ", LZ4_NUMBER },
+  { "lz4:+1", LZ4_NUMBER },
+  { "lz4:0x1", LZ4_NUMBER },
+  { "lz4:1.5", LZ4_NUMBER },
+  { "zstd:", ZSTD_NUMBER },
+  { "zstd:-", ZSTD_NUMBER },
+  { "zstd:--3", ZSTD_NUMBER },
+  { "zstd:- 3", ZSTD_NUMBER },
+  { "zstd:99", ZSTD_RANGE },
+  { "zstd:23", ZSTD_RANGE },
+  { "zstd:-101", ZSTD_RANGE },
   { "zstd:-99999999999999999999999", ZSTD_RANGE },
-  { "none:1", NONE_LEVEL },     { "none:", NONE_LEVEL },
+  { "none:1", NONE_LEVEL },
+  { "none:", NONE_LEVEL },
 };
 
 START_TEST (test_parse_bad)

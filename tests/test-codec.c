@@ -34,11 +34,11 @@ static struct context *context;
 
 /* Every backend, from one end of its range to the other. */
 static const struct codec_spec specs[] = {
-  { CODEC_RAW, 0 },     { CODEC_LZ4, 1 },    { CODEC_LZ4, 4 },
-  { CODEC_LZ4, 17 },    { CODEC_LZ4, 65537 }, { CODEC_ZSTD, -100 },
-  { CODEC_ZSTD, -5 },   { CODEC_ZSTD, -1 },  { CODEC_ZSTD, 1 },
-  { CODEC_ZSTD, 3 },    { CODEC_ZSTD, 5 },   { CODEC_ZSTD, 9 },
-  { CODEC_ZSTD, 13 },   { CODEC_ZSTD, 19 },  { CODEC_ZSTD, 22 },
+  { CODEC_RAW, 0 },   { CODEC_LZ4, 1 },     { CODEC_LZ4, 4 },
+  { CODEC_LZ4, 17 },  { CODEC_LZ4, 65537 }, { CODEC_ZSTD, -100 },
+  { CODEC_ZSTD, -5 }, { CODEC_ZSTD, -1 },   { CODEC_ZSTD, 1 },
+  { CODEC_ZSTD, 3 },  { CODEC_ZSTD, 5 },    { CODEC_ZSTD, 9 },
+  { CODEC_ZSTD, 13 }, { CODEC_ZSTD, 19 },   { CODEC_ZSTD, 22 },
 };
 #define NR_SPECS (sizeof specs / sizeof specs[0])
 
@@ -67,12 +67,13 @@ teardown (void)
 static uint8_t *
 map_guarded_page (void)
 {
-  uint8_t *map = mmap (NULL, 3 * BLOCK_BYTES, PROT_NONE,
-                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  uint8_t *map =
+    mmap (NULL, 3 * BLOCK_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
   ck_assert_ptr_ne (map, MAP_FAILED);
   ck_assert_int_eq (mprotect (map + BLOCK_BYTES, BLOCK_BYTES,
-                              PROT_READ | PROT_WRITE), 0);
+                              PROT_READ | PROT_WRITE),
+                    0);
   return map + BLOCK_BYTES;
 }
 
@@ -115,7 +116,7 @@ make_case (unsigned i, uint8_t *block)
   static const size_t periods[] = { 3, 5, 8, 100, 511, 1001, 2048, 4095 };
 
   switch (i) {
-  case NR_CONTENTS:             /* zeros and one byte */
+  case NR_CONTENTS: /* zeros and one byte */
     memset (block, 0, BLOCK_BYTES);
     block[rng_below (&rng, BLOCK_BYTES)] = 1 + rng_below (&rng, 255);
     break;
@@ -125,7 +126,7 @@ make_case (unsigned i, uint8_t *block)
   case NR_CONTENTS + 2:
     make_program_block (block);
     break;
-  case NR_CONTENTS + 3:         /* four bits a byte: no matches, coding only */
+  case NR_CONTENTS + 3: /* four bits a byte: no matches, coding only */
     rng_fill (&rng, block, BLOCK_BYTES);
     for (size_t j = 0; j < BLOCK_BYTES; j++)
       block[j] &= 0x5a;
@@ -166,8 +167,8 @@ check_round_trip (const uint8_t *block, struct payload *payload,
   memcpy (stored, payload->data, payload->bytes);
   memset (decoded, 0xee, BLOCK_BYTES);
   ck_assert_int_eq (payload_decode (context, payload->codec, stored,
-                                    payload->bytes, payload->checksum,
-                                    decoded), 0);
+                                    payload->bytes, payload->checksum, decoded),
+                    0);
   ck_assert_mem_eq (decoded, block, BLOCK_BYTES);
   payload->data = stored;
 }
@@ -175,8 +176,9 @@ check_round_trip (const uint8_t *block, struct payload *payload,
 START_TEST (test_round_trip)
 {
   const struct codec_spec *spec = &specs[_i];
-  const unsigned nr_rounds =
-    spec->level > 8 && spec->id == CODEC_ZSTD ? 4 : test_quick () ? 20 : 200;
+  const unsigned nr_rounds = spec->level > 8 && spec->id == CODEC_ZSTD ? 4
+                             : test_quick ()                           ? 20
+                                                                       : 200;
   uint8_t *stored = map_guarded_page (), *decoded = map_guarded_page ();
   uint8_t block[BLOCK_BYTES];
   struct payload payload;
@@ -250,7 +252,8 @@ START_TEST (test_repeat64)
   ck_assert_int_eq (payload.codec, CODEC_REPEAT);
   ck_assert_uint_eq (payload.bytes, 8 + CHECKSUM_BYTES);
   ck_assert_int_eq (payload_decode (NULL, CODEC_REPEAT, payload.data,
-                                    payload.bytes, 0, decoded), 0);
+                                    payload.bytes, 0, decoded),
+                    0);
   ck_assert_mem_eq (block, decoded, BLOCK_BYTES);
 
   /* Who says so wrongly loses nothing. */
@@ -258,8 +261,8 @@ START_TEST (test_repeat64)
   context_encode (context, 15, block, true, &payload);
   ck_assert_int_ne (payload.codec, CODEC_REPEAT);
   ck_assert_int_eq (payload_decode (context, payload.codec, payload.data,
-                                    payload.bytes, payload.checksum,
-                                    decoded), 0);
+                                    payload.bytes, payload.checksum, decoded),
+                    0);
   ck_assert_mem_eq (block, decoded, BLOCK_BYTES);
   context_return (pool, context);
 }
@@ -327,7 +330,8 @@ decode (const struct payload *payload, const uint8_t *data)
 START_TEST (test_flipped_bits)
 {
   const struct codec_spec spec = {
-    _i == CODEC_REPEAT ? CODEC_LZ4 : (enum codec_id) _i, 1
+    _i == CODEC_REPEAT ? CODEC_LZ4 : (enum codec_id) _i,
+    1,
   };
   const unsigned nr_rounds = test_quick () ? 1 : 4;
   struct payload payload;
@@ -342,8 +346,7 @@ START_TEST (test_flipped_bits)
       ck_assert_msg (decode (&payload, data) == -EIO, "bit %zu", bit);
       data[bit / 8] ^= (uint8_t) (1 << bit % 8);
     }
-    for (unsigned bit = 0; _i == CODEC_RAW && bit < RAW_CHECKSUM_BITS;
-         bit++) {
+    for (unsigned bit = 0; _i == CODEC_RAW && bit < RAW_CHECKSUM_BITS; bit++) {
       payload.checksum ^= UINT32_C (1) << bit;
       ck_assert_int_eq (decode (&payload, data), -EIO);
       payload.checksum ^= UINT32_C (1) << bit;
@@ -358,7 +361,8 @@ END_TEST
 START_TEST (test_wrong_length)
 {
   const struct codec_spec spec = {
-    _i == CODEC_REPEAT ? CODEC_LZ4 : (enum codec_id) _i, 1
+    _i == CODEC_REPEAT ? CODEC_LZ4 : (enum codec_id) _i,
+    1,
   };
   struct payload payload;
   uint8_t *data, *padded = malloc (2 * BLOCK_BYTES);
@@ -394,7 +398,8 @@ START_TEST (test_wrong_codec)
     ck_assert_int_eq (decode (&payload, data), id == CODEC_ZSTD ? 0 : -EIO);
   }
   ck_assert_int_eq (payload_decode (NULL, CODEC_ZSTD, data, payload.bytes, 0,
-                                    block), -EAGAIN);
+                                    block),
+                    -EAGAIN);
   ck_assert (codec_decode_needs_context (CODEC_ZSTD));
   ck_assert (!codec_decode_needs_context (CODEC_LZ4));
   free (data);
@@ -432,8 +437,7 @@ START_TEST (test_garbage)
 {
   const struct codec_spec spec = { (enum codec_id) _i, 1 };
   const struct codec_ops *ops = codec_table[_i];
-  const unsigned nr_rounds =
-    test_quick () || TEST_SANITIZED ? 5000 : 100000;
+  const unsigned nr_rounds = test_quick () || TEST_SANITIZED ? 5000 : 100000;
   uint8_t *page = map_guarded_page (), *block = map_guarded_page ();
   uint8_t encoded[BLOCK_BYTES];
   unsigned nr_refused = 0;
@@ -466,9 +470,8 @@ encode_bytes (enum codec_id id, const uint8_t *text, size_t bytes,
   size_t n;
 
   if (id == CODEC_LZ4)
-    return (size_t) LZ4_compress_default ((const char *) text,
-                                          (char *) encoded, (int) bytes,
-                                          (int) max_bytes);
+    return (size_t) LZ4_compress_default ((const char *) text, (char *) encoded,
+                                          (int) bytes, (int) max_bytes);
   ZSTD_CCtx *cctx = ZSTD_createCCtx ();
   ck_assert_ptr_nonnull (cctx);
   ZSTD_CCtx_setParameter (cctx, ZSTD_c_contentSizeFlag, 0);
@@ -491,10 +494,9 @@ START_TEST (test_not_a_block)
   context = context_borrow (pool);
   make_text_block (&rng, 0, text);
   make_text_block (&rng, 0, text + BLOCK_BYTES);
-  for (size_t bytes = BLOCK_BYTES - 100; bytes <= BLOCK_BYTES + 100;
-       bytes++) {
-    const size_t n = encode_bytes ((enum codec_id) _i, text, bytes, encoded,
-                                   sizeof encoded);
+  for (size_t bytes = BLOCK_BYTES - 100; bytes <= BLOCK_BYTES + 100; bytes++) {
+    const size_t n =
+      encode_bytes ((enum codec_id) _i, text, bytes, encoded, sizeof encoded);
 
     ck_assert_int_eq (ops->decode (context->states[_i], encoded, n, block),
                       bytes == BLOCK_BYTES);

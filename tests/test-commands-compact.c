@@ -37,12 +37,12 @@ make_holes (struct rng *rng)
   for (i = 0; i < nr_blocks; ++i) {
     make_block (rng, i % 2 == 0 ? CONTENT_RANDOM : CONTENT_TEXT, block);
     ck_assert_int_eq (store_write (store, block, sizeof block,
-                                   i * sizeof block), 0);
+                                   i * sizeof block),
+                      0);
   }
   for (i = 0; i < nr_blocks; ++i)
     if (rng_once_in (rng, 2))
-      ck_assert_int_eq (store_trim (store, sizeof block, i * sizeof block),
-                        0);
+      ck_assert_int_eq (store_trim (store, sizeof block, i * sizeof block), 0);
 }
 
 /* A number of the last answer. */
@@ -69,10 +69,14 @@ static void
 is_report (const char *state)
 {
   static const char *const names[] = {
-    "compact_state", "compact_moved_objects", "compact_copied_bytes",
-    "compact_returned_bytes", "compact_released_zspages",
-    "compact_skipped_objects", "compact_running_microseconds",
-    "reclaimable_bytes"
+    "compact_state",
+    "compact_moved_objects",
+    "compact_copied_bytes",
+    "compact_returned_bytes",
+    "compact_released_zspages",
+    "compact_skipped_objects",
+    "compact_running_microseconds",
+    "reclaimable_bytes",
   };
   char *copy = strdup (body), *rest = copy, *line, expected[64];
   unsigned i;
@@ -87,8 +91,7 @@ is_report (const char *state)
   ck_assert_str_eq (rest, "");
   free (copy);
   snprintf (expected, sizeof expected, "compact_state %s\n", state);
-  ck_assert_msg (strncmp (body, expected, strlen (expected)) == 0, "%s",
-                 body);
+  ck_assert_msg (strncmp (body, expected, strlen (expected)) == 0, "%s", body);
 }
 
 START_TEST (test_compact)
@@ -301,10 +304,10 @@ check_map_line (const char *line)
   int used = 0;
 
   ck_assert_int_eq (sscanf (line, "%u %u %" SCNu64 " %n", &object_bytes,
-                            &nr_objects, &nr_zspages, &used), 3);
+                            &nr_objects, &nr_zspages, &used),
+                    3);
   pool_class_stats (store_pool (store),
-                    size_class_of (size_class_table (), object_bytes),
-                    &class);
+                    size_class_of (size_class_table (), object_bytes), &class);
   ck_assert_uint_eq (object_bytes, class.object_bytes);
   ck_assert_uint_eq (nr_objects, class.objects_per_zspage);
   ck_assert_uint_eq (nr_zspages, class.nr_zspages);
@@ -358,13 +361,15 @@ START_TEST (test_map)
   for (i = 0; i < 31; ++i) {
     make_block (&rng, CONTENT_RANDOM, block);
     ck_assert_int_eq (store_write (store, block, sizeof block,
-                                   i * sizeof block), 0);
+                                   i * sizeof block),
+                      0);
   }
   answers ("map", "\n4096 64 1 7f");
   for (; i < 63; ++i) {
     make_block (&rng, CONTENT_RANDOM, block);
     ck_assert_int_eq (store_write (store, block, sizeof block,
-                                   i * sizeof block), 0);
+                                   i * sizeof block),
+                      0);
   }
   answers ("map", "\n4096 64 1 ff40\n");
 
@@ -393,8 +398,7 @@ main (void)
 
   test_start ("commands-compact");
   tcase_set_timeout (tcase, TEST_TIMEOUT_SECONDS);
-  tcase_add_checked_fixture (tcase, begin_commands,
-                             end_commands);
+  tcase_add_checked_fixture (tcase, begin_commands, end_commands);
   tcase_add_test (tcase, test_compact);
   tcase_add_test (tcase, test_compact_class);
   tcase_add_test (tcase, test_compact_refused);

@@ -40,7 +40,7 @@ END_TEST
 START_TEST (test_classes)
 {
   answers ("classes", " fullness group0 group1 group2 group3 group4 group5"
-           " group6 group7 full\n");
+                      " group6 group7 full\n");
   answers ("classes json", "\"classes\"");
   ck_assert_ptr_null (json_fault (body));
   refuses ("classes prometheus", "\"json\" or nothing");
@@ -60,7 +60,7 @@ START_TEST (test_limit)
   refuses ("limit -1", "negative");
   refuses ("limit 1G 2G", "limit \"1G 2G\": ");
   refuses ("limit 4K", "too little, for an empty disk of this size takes up"
-           " to ");
+                       " to ");
   ck_assert_uint_eq (get_stats ().limit_bytes, PAGES_NO_LIMIT);
 }
 END_TEST
@@ -78,7 +78,8 @@ START_TEST (test_limit_below_held)
   for (i = 0; i < 2048; ++i) {
     make_block (&rng, CONTENT_RANDOM, block);
     ck_assert_int_eq (store_write (store, block, sizeof block,
-                                   i * sizeof block), 0);
+                                   i * sizeof block),
+                      0);
   }
   full = get_stats ().held_bytes;
   low = full - 4 * MIB;
@@ -117,8 +118,10 @@ END_TEST
 START_TEST (test_compress_beyond_limit)
 {
   const struct store_params params = {
-    .size_bytes = 16 * MIB, .limit_bytes = PAGES_NO_LIMIT,
-    .codec = { CODEC_LZ4, 1 }, .nr_contexts = 2
+    .size_bytes = 16 * MIB,
+    .limit_bytes = PAGES_NO_LIMIT,
+    .codec = { CODEC_LZ4, 1 },
+    .nr_contexts = 2,
   };
   char line[64];
 
@@ -139,7 +142,9 @@ END_TEST
 START_TEST (test_least_limit)
 {
   static const char *const changes[] = {
-    "compress none", "compress zstd", "compress lz4"
+    "compress none",
+    "compress zstd",
+    "compress lz4",
   };
 
   for (unsigned i = 0; i < sizeof changes / sizeof changes[0]; i++) {
@@ -227,10 +232,13 @@ is_lines (const char *text)
 START_TEST (test_any_line)
 {
   static const char *const words[] = {
-    "stats", "json", "prometheus", "classes", "limit", "none", "1G",
-    "99999999999999999999", "compress", "lz4", "zstd:", "lz4:-1", "compact",
-    "wait", "class", "100", "status", "map", "help", " ", "\t", "\r",
-    "%s%n", "\033]0;x\007", "\x80\xff", "\"", "\\"
+    "stats",    "json", "prometheus", "classes",
+    "limit",    "none", "1G",         "99999999999999999999",
+    "compress", "lz4",  "zstd:",      "lz4:-1",
+    "compact",  "wait", "class",      "100",
+    "status",   "map",  "help",       " ",
+    "\t",       "\r",   "%s%n",       "\033]0;x\007",
+    "\x80\xff", "\"",   "\\",
   };
   const unsigned nr = test_quick () ? 2000 : 20000;
   char line[COMMAND_MAX_BYTES + 64];
@@ -247,10 +255,11 @@ START_TEST (test_any_line)
       if (rng_once_in (&rng, 4))
         line[used++] = (char) rng_between (&rng, 1, 255);
       else
-        used = (size_t) (stpcpy (line + used,
-                                 words[rng_below (&rng, sizeof words
-                                                  / sizeof words[0])])
-                         - line);
+        used =
+          (size_t) (stpcpy (
+                      line + used,
+                      words[rng_below (&rng, sizeof words / sizeof words[0])]) -
+                    line);
     line[used] = '\0';
     r = run_command (line);
     ck_assert_int_ne (r, -EAGAIN);
@@ -272,7 +281,8 @@ START_TEST (test_small_buffer)
   ck_assert_ptr_nonnull (out);
   memset (small, 'x', sizeof small);
   ck_assert_int_lt (command_run (store, "nonsense", &command_wait, out, small,
-                                 8), 0);
+                                 8),
+                    0);
   ck_assert_uint_eq (strlen (small), 7);
   ck_assert_int_eq (small[8], 'x');
   fclose (out);
@@ -289,8 +299,7 @@ main (void)
 
   test_start ("commands");
   tcase_set_timeout (tcase, TEST_TIMEOUT_SECONDS);
-  tcase_add_checked_fixture (tcase, begin_commands,
-                             end_commands);
+  tcase_add_checked_fixture (tcase, begin_commands, end_commands);
   tcase_add_test (tcase, test_stats);
   tcase_add_test (tcase, test_classes);
   tcase_add_test (tcase, test_limit);

@@ -86,8 +86,7 @@ START_TEST (test_busy_in_every_zspage)
   nr = list_victims ();
   choose_frees (&rng, FREES_ALL_BUT_ANY, victims, nr);
   for (size_t i = 0; i < nr; ++i)
-    if (!victims[i].freed
-        && victims[i].loc >> LOC_PER_ZSPAGE_SHIFT != zspage) {
+    if (!victims[i].freed && victims[i].loc >> LOC_PER_ZSPAGE_SHIFT != zspage) {
       items[victims[i].id].stays = (enum move_result) _i;
       zspage = victims[i].loc >> LOC_PER_ZSPAGE_SHIFT;
       ++nr_stay;
@@ -98,7 +97,7 @@ START_TEST (test_busy_in_every_zspage)
 
     if (_i == MOVE_BUSY && i == 0)
       CHECK (report.skipped_busy > 0);
-    measure ();                 /* nothing is isolated */
+    measure (); /* nothing is isolated */
     check_world ();
   }
   for (size_t i = 0; i < MAX_ITEMS; ++i)
@@ -155,8 +154,8 @@ check_content (void)
         items[i].object.tag * UINT64_C (0x9e3779b97f4a7c15);
 
       if (pool_owner (pool, items[i].object.loc) != i)
-        test_note_failure ("%s: the object of item %zu is another's",
-                           situation, i);
+        test_note_failure ("%s: the object of item %zu is another's", situation,
+                           i);
       for (size_t j = 0; j < words; ++j)
         if (p[j] != first + j) {
           test_note_failure ("%s: item %zu was overwritten", situation, i);
@@ -228,7 +227,7 @@ END_TEST
 
 struct worker {
   unsigned number;
-  size_t *live;                 /* items, all from its own range */
+  size_t *live; /* items, all from its own range */
   size_t nr_live;
   size_t *idle;
   size_t nr_idle;
@@ -243,7 +242,7 @@ worker_alloc (struct worker *worker, uint32_t bytes)
 {
   const size_t i = worker->idle[worker->nr_idle - 1];
 
-  for (unsigned try = 0; ; ++try) {
+  for (unsigned try = 0;; ++try) {
     const uint64_t seen = compactor_returned (&compactor);
     const int r = give_object (i, bytes, ++worker->age);
 
@@ -254,8 +253,8 @@ worker_alloc (struct worker *worker, uint32_t bytes)
     }
     if (r != -ENOSPC || threads_limit == PAGES_NO_LIMIT)
       test_note_failure ("pool_alloc gave %d", r);
-    if (try == 4 || !compactor_make_room (&compactor, 4 * PAGE_BYTES, seen,
-                                          1000000))
+    if (try == 4 ||
+        !compactor_make_room (&compactor, 4 * PAGE_BYTES, seen, 1000000))
       return r;
   }
 }
@@ -294,8 +293,9 @@ work (void *arg)
 {
   static const uint32_t sizes[] = { 16, 400, 1100, 1111, 2700, 4000, 4096 };
   struct worker *worker = arg;
-  const unsigned nr_ops = test_quick () ? 5000
-    : TEST_SANITIZED ? 30000 : 150000;
+  const unsigned nr_ops = test_quick ()    ? 5000
+                          : TEST_SANITIZED ? 30000
+                                           : 150000;
   struct rng own;
 
   rng_init (&own, test_seed (), 800 + worker->number);
@@ -305,9 +305,9 @@ work (void *arg)
 
     if (what < growth && worker->nr_idle > 0) {
       if (worker_alloc (worker, rng_once_in (&own, 4)
-                        ? (uint32_t) rng_between (&own, 1, 4096)
-                        : sizes[rng_below (&own, 7)]) != 0
-          && worker->nr_live > 0)
+                                  ? (uint32_t) rng_between (&own, 1, 4096)
+                                  : sizes[rng_below (&own, 7)]) != 0 &&
+          worker->nr_live > 0)
         worker_free (worker, rng_below (&own, worker->nr_live));
     }
     else if (worker->nr_live > 0 && what < 90)
@@ -377,10 +377,10 @@ START_TEST (test_threads)
   for (unsigned i = 0; i < NR_THREADS; ++i)
     start_worker (&workers[i], i);
   ck_assert_int_eq (pthread_create (&compacting, NULL, compact_without_pause,
-                                    NULL), 0);
+                                    NULL),
+                    0);
   for (unsigned i = 0; i < NR_THREADS; ++i)
-    ck_assert_int_eq (pthread_create (&threads[i], NULL, work, &workers[i]),
-                      0);
+    ck_assert_int_eq (pthread_create (&threads[i], NULL, work, &workers[i]), 0);
   for (unsigned i = 0; i < NR_THREADS; ++i)
     pthread_join (threads[i], NULL);
   atomic_store (&threads_done, true);

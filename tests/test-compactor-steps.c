@@ -17,7 +17,7 @@
 
 #include "compact-fixture.h"
 
-#define STEPS_MAX 1000000       /* that a run takes: or it never ends */
+#define STEPS_MAX 1000000 /* that a run takes: or it never ends */
 
 /*--------------------------------------------------------------------*/
 /* Steps. */
@@ -93,7 +93,7 @@ START_TEST (test_end_in_the_middle)
   rng_init (&rng, test_seed (), 620 + (uint64_t) _i);
   rng_init (&busy_rng, test_seed (), 640 + (uint64_t) _i);
   open_world (PAGES_NO_LIMIT, fake_now_ns);
-  alone = false;                /* allocations go on */
+  alone = false; /* allocations go on */
   choose_mix (mix);
   busy_once_in = busy ? 3 : 0;
   for (unsigned round = 0; round < (test_quick () ? 8 : 60); ++round) {
@@ -102,8 +102,7 @@ START_TEST (test_end_in_the_middle)
     snprintf (situation, sizeof situation, "round %u, %u steps", round,
               nr_steps);
     fill (mix, bytes);
-    free_by_pattern (rng_once_in (&rng, 2) ? FREES_RANDOM_50
-                     : FREES_ANY_SHARE);
+    free_by_pattern (rng_once_in (&rng, 2) ? FREES_RANDOM_50 : FREES_ANY_SHARE);
     begin_run (&everything);
     for (unsigned i = 0; i < nr_steps && step (1); ++i)
       for (unsigned n = rng_below (&rng, 4); n > 0; --n)
@@ -112,7 +111,7 @@ START_TEST (test_end_in_the_middle)
         else
           new_item (size_of_mix (mix));
     if (rng_once_in (&rng, 4))
-      begin_run (&everything);      /* that ends it as well */
+      begin_run (&everything); /* that ends it as well */
     end_run ();
     CHECK (!step (1));
     measure ();

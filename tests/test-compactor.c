@@ -59,7 +59,8 @@ START_TEST (test_sawtooth)
   rng_init (&rng, test_seed (), 200 + (uint64_t) _i);
   open_world (PAGES_NO_LIMIT, NULL);
   choose_mix (mix);
-  for (unsigned round = 0; round < (test_quick () || TEST_SANITIZED ? 1 : 3); ++round) {
+  for (unsigned round = 0; round < (test_quick () || TEST_SANITIZED ? 1 : 3);
+       ++round) {
     snprintf (situation, sizeof situation, "mix %d, sawtooth %u", (int) mix,
               round);
     for (unsigned tooth = 0; tooth < 6; ++tooth) {
@@ -83,14 +84,15 @@ START_TEST (test_wear_down)
   open_world (PAGES_NO_LIMIT, NULL);
   choose_mix (mix);
   fill (mix, bytes_of_mix (mix) / 2);
-  for (unsigned round = 0; round < (test_quick () || TEST_SANITIZED ? 6 : 24); ++round) {
+  for (unsigned round = 0; round < (test_quick () || TEST_SANITIZED ? 6 : 24);
+       ++round) {
     const uint64_t before = live_bytes;
 
     snprintf (situation, sizeof situation, "mix %d, worn down %u", (int) mix,
               round);
     free_by_pattern (rng_once_in (&rng, 8)
-                     ? (enum frees) rng_below (&rng, NR_FREES)
-                     : FREES_RANDOM_10);
+                       ? (enum frees) rng_below (&rng, NR_FREES)
+                       : FREES_RANDOM_10);
     while (live_bytes < before * 9 / 10)
       new_item (size_of_mix (mix));
     run_and_check ();
@@ -109,13 +111,15 @@ START_TEST (test_drift)
 
   rng_init (&rng, test_seed (), 300 + (uint64_t) _i);
   open_world (PAGES_NO_LIMIT, NULL);
-  for (unsigned step = 0; step < (test_quick () || TEST_SANITIZED ? 8 : 30); ++step) {
+  for (unsigned step = 0; step < (test_quick () || TEST_SANITIZED ? 8 : 30);
+       ++step) {
     const uint32_t low = 600 + 100 * (shrink ? 30 - step : step);
     const size_t nr = list_victims ();
 
     snprintf (situation, sizeof situation, "drift %d, step %u", _i, step);
-    choose_frees (&rng, rng_once_in (&rng, 2) ? FREES_RANDOM_10
-                  : FREES_RANDOM_50, victims, nr);
+    choose_frees (&rng,
+                  rng_once_in (&rng, 2) ? FREES_RANDOM_10 : FREES_RANDOM_50,
+                  victims, nr);
     for (size_t i = 0; i < nr; ++i)
       if (victims[i].freed)
         drop_item (victims[i].id);
@@ -168,7 +172,7 @@ measure_class (unsigned class_idx)
   pool_class_stats (pool, class_idx, &s);
   return (struct footprint) {
     .resident_bytes = s.resident_bytes,
-    .minimal_bytes = s.resident_bytes - policy_reclaimable (&s)
+    .minimal_bytes = s.resident_bytes - policy_reclaimable (&s),
   };
 }
 
@@ -200,8 +204,7 @@ START_TEST (test_one_class)
     CHECK_LE (report.copied_bytes, report.returned_bytes);
     CHECK_EQ (measure_class (other_idx).resident_bytes, other);
     CHECK_LE (measure_class (class_idx).resident_bytes,
-              measure_class (class_idx).minimal_bytes * 101 / 100
-              + PAGE_BYTES);
+              measure_class (class_idx).minimal_bytes * 101 / 100 + PAGE_BYTES);
     check_world ();
   }
   check_compact ();

@@ -32,11 +32,11 @@
 /*--------------------------------------------------------------------*/
 /* Allocations, counted. */
 
-static atomic_ulong nr_allocs;  /* ever */
+static atomic_ulong nr_allocs; /* ever */
 
 #if !TEST_SANITIZED
-static atomic_long live_bytes;  /* as malloc rounds them */
-static atomic_ulong fail_at;    /* the value of nr_allocs that fails; or 0 */
+static atomic_long live_bytes; /* as malloc rounds them */
+static atomic_ulong fail_at;   /* the value of nr_allocs that fails; or 0 */
 
 #define INTERPOSED __attribute__ ((visibility ("default")))
 
@@ -199,8 +199,9 @@ START_TEST (test_max_payload)
     struct context *context;
 
     ck_assert_int_eq (context_pool_create (1, max_bytes, &pool), 0);
-    ck_assert_int_eq (context_pool_set_codec (pool, i % 2 ? &spec_lz4
-                                              : &spec_zstd), 0);
+    ck_assert_int_eq (context_pool_set_codec (pool,
+                                              i % 2 ? &spec_lz4 : &spec_zstd),
+                      0);
     context = context_borrow (pool);
     for (unsigned j = 0; j < 100; j++) {
       struct payload payload;
@@ -252,8 +253,9 @@ START_TEST (test_change_of_codec)
                      bytes_zstd + bytes_lz4 - bytes_none);
   context = context_borrow (pool);
   ck_assert_int_eq (context->spec.id, CODEC_LZ4);
-  ck_assert_int_eq (payload_decode (context, CODEC_ZSTD, stored,
-                                    payload.bytes, 0, decoded), 0);
+  ck_assert_int_eq (payload_decode (context, CODEC_ZSTD, stored, payload.bytes,
+                                    0, decoded),
+                    0);
   ck_assert_mem_eq (block, decoded, BLOCK_BYTES);
   context_return (pool, context);
 
@@ -352,11 +354,12 @@ run_load (unsigned nr_contexts, unsigned nr_threads, unsigned nr_rounds,
           unsigned nr_blocks, bool change_codec)
 {
   static const struct codec_spec specs[] = {
-    { CODEC_LZ4, 1 }, { CODEC_ZSTD, 1 }, { CODEC_LZ4, 4 }, { CODEC_RAW, 0 },
-    { CODEC_ZSTD, -5 },
+    { CODEC_LZ4, 1 }, { CODEC_ZSTD, 1 },  { CODEC_LZ4, 4 },
+    { CODEC_RAW, 0 }, { CODEC_ZSTD, -5 },
   };
   struct load load = { .pool = make_pool (nr_contexts, &spec_lz4),
-                       .nr_rounds = nr_rounds, .nr_blocks = nr_blocks,
+                       .nr_rounds = nr_rounds,
+                       .nr_blocks = nr_blocks,
                        .nr_running = nr_threads,
                        .mutex = PTHREAD_MUTEX_INITIALIZER };
   pthread_t threads[32];
@@ -367,7 +370,8 @@ run_load (unsigned nr_contexts, unsigned nr_threads, unsigned nr_rounds,
                       0);
   while (change_codec && atomic_load (&load.nr_running) > 0) {
     ck_assert_int_eq (context_pool_set_codec (load.pool,
-                                              &specs[nr_changes++ % 5]), 0);
+                                              &specs[nr_changes++ % 5]),
+                      0);
     sched_yield ();
   }
   for (unsigned i = 0; i < nr_threads; i++)
@@ -495,8 +499,8 @@ END_TEST
 START_TEST (test_bytes)
 {
   static const struct codec_spec specs[] = {
-    { CODEC_RAW, 0 }, { CODEC_LZ4, 1 }, { CODEC_ZSTD, 1 }, { CODEC_ZSTD, 19 },
-    { CODEC_LZ4, 3 }, { CODEC_ZSTD, -5 },
+    { CODEC_RAW, 0 },   { CODEC_LZ4, 1 }, { CODEC_ZSTD, 1 },
+    { CODEC_ZSTD, 19 }, { CODEC_LZ4, 3 }, { CODEC_ZSTD, -5 },
   };
   const long before = atomic_load (&live_bytes);
   struct context_pool *pool = make_pool (4, &specs[0]);
@@ -558,7 +562,7 @@ fail_each_allocation (const struct codec_spec *from,
   int r = -ENOMEM;
 
   rng_init (&rng, test_seed (), 5);
-  make_text_block (&rng, 0, block);     /* it too may allocate, once */
+  make_text_block (&rng, 0, block); /* it too may allocate, once */
   for (n = 1; r != 0; n++) {
     const long before = atomic_load (&live_bytes);
     struct context_pool *pool;
@@ -580,7 +584,7 @@ fail_each_allocation (const struct codec_spec *from,
     ck_assert_int_eq (atomic_load (&live_bytes), before);
     ck_assert_uint_lt (n, 100);
   }
-  return n - 2;                 /* how many of them failed */
+  return n - 2; /* how many of them failed */
 }
 
 START_TEST (test_failing_allocation)
@@ -619,8 +623,7 @@ main (void)
   tcase_add_test (tcase, test_each_is_its_own);
   tcase_add_test (tcase, test_max_payload);
   tcase_add_test (tcase, test_change_of_codec);
-  tcase_add_loop_test (tcase, test_change_of_level, CODEC_LZ4,
-                       CODEC_ZSTD + 1);
+  tcase_add_loop_test (tcase, test_change_of_level, CODEC_LZ4, CODEC_ZSTD + 1);
   tcase_add_test (waiting, test_threads);
   tcase_add_test (waiting, test_wake_ups);
   tcase_add_test (waiting, test_wake_ups_of_change);

@@ -143,21 +143,21 @@ START_TEST (test_with_loc)
     const unsigned codec = rng_between (&rng, 1, MAX_CODECS - 1);
     const entry_t more = rng_u64 (&rng) << ENTRY_AGE_SHIFT;
 
-    ck_assert_uint_eq
-      (entry_with_loc (entry_object_encoded (from, (enum codec_id) codec,
-                                             bytes) | more, to),
-       entry_object_encoded (to, (enum codec_id) codec, bytes) | more);
+    ck_assert_uint_eq (
+      entry_with_loc (
+        entry_object_encoded (from, (enum codec_id) codec, bytes) | more, to),
+      entry_object_encoded (to, (enum codec_id) codec, bytes) | more);
   }
   for (unsigned i = 0; i < NR_TRIES; ++i) {
     const zs_loc from = rng_u64 (&rng) & MAX_LOC & ~(LOC_PER_PAGE - 1);
     const zs_loc to = rng_u64 (&rng) & MAX_LOC & ~(LOC_PER_PAGE - 1);
     const uint32_t checksum = (uint32_t) rng_u64 (&rng) & MAX_RAW_CHECKSUM;
     const entry_t age = rng_below (&rng, 1 << ENTRY_AGE_BITS)
-      << ENTRY_RAW_AGE_SHIFT;
+                        << ENTRY_RAW_AGE_SHIFT;
 
-    ck_assert_uint_eq
-      (entry_with_loc (entry_object_raw (from, checksum) | age, to),
-       entry_object_raw (to, checksum) | age);
+    ck_assert_uint_eq (entry_with_loc (entry_object_raw (from, checksum) | age,
+                                       to),
+                       entry_object_raw (to, checksum) | age);
   }
 }
 END_TEST

@@ -23,7 +23,7 @@
 /* Not whole blocks: the last has 100 bytes. */
 #define TAIL_BYTES 100
 #define SIZE (4 * MIB + TAIL_BYTES)
-#define SECRET "S3cr3t!"        /* and its NUL: 8 bytes */
+#define SECRET "S3cr3t!" /* and its NUL: 8 bytes */
 #define SECRET_BYTES sizeof SECRET
 #define POISON 0xa5
 
@@ -54,8 +54,7 @@ fill_with_secrets (struct disk *disk)
   uint8_t block[BLOCK_BYTES];
 
   for (uint64_t offset = 0; offset < SIZE; offset += BLOCK_BYTES) {
-    make_secret_block ((enum secret_kind) rng_below (&rng, NR_SECRETS),
-                       block);
+    make_secret_block ((enum secret_kind) rng_below (&rng, NR_SECRETS), block);
     disk_write (disk, block,
                 SIZE - offset < BLOCK_BYTES ? SIZE - offset : BLOCK_BYTES,
                 offset);
@@ -171,8 +170,8 @@ START_TEST (test_edges)
   fill_with_secrets (&disk);
   for (unsigned i = 0; i < 300; ++i) {
     const uint64_t count = rng_size (&rng, 20 * BLOCK_BYTES);
-    const uint64_t offset = rng_once_in (&rng, 8) ? SIZE - count
-      : rng_below (&rng, SIZE - count + 1);
+    const uint64_t offset =
+      rng_once_in (&rng, 8) ? SIZE - count : rng_below (&rng, SIZE - count + 1);
 
     if (rng_once_in (&rng, 2))
       disk_trim (&disk, count, offset);
@@ -219,8 +218,8 @@ START_TEST (test_errors_fill_nothing)
 
   /* A part of it: not a byte of what was found to be wrong. */
   memset (buf, POISON, sizeof buf);
-  ck_assert_int_eq (store_read (disk.store, buf, 10,
-                                DAMAGED * BLOCK_BYTES + 5), -EIO);
+  ck_assert_int_eq (store_read (disk.store, buf, 10, DAMAGED * BLOCK_BYTES + 5),
+                    -EIO);
   for (size_t i = 0; i < sizeof buf; ++i)
     ck_assert_uint_eq (buf[i], POISON);
   disk_trim (&disk, BLOCK_BYTES, DAMAGED * BLOCK_BYTES);
@@ -244,8 +243,7 @@ START_TEST (test_in_place)
   ck_assert_int_ge (store_set_limit (disk.store, disk_held (&disk)), 0);
   for (uint64_t blkno = 0; blkno < disk.nr_blocks - 1; ++blkno) {
     make_text_block (&rng, (unsigned) rng_below (&rng, 60), block);
-    if (store_write (disk.store, block, BLOCK_BYTES, blkno * BLOCK_BYTES)
-        == 0)
+    if (store_write (disk.store, block, BLOCK_BYTES, blkno * BLOCK_BYTES) == 0)
       ++nr_written;
     disk_verify_old_or_new (&disk, block, BLOCK_BYTES, blkno * BLOCK_BYTES);
   }
@@ -255,8 +253,8 @@ START_TEST (test_in_place)
   for (uint64_t blkno = 0; blkno < disk.nr_blocks; ++blkno)
     if (has_secret (disk.shadow + blkno * BLOCK_BYTES,
                     blkno == disk.nr_blocks - 1 ? TAIL_BYTES : BLOCK_BYTES))
-      disk_trim (&disk, blkno == disk.nr_blocks - 1 ? TAIL_BYTES
-                 : BLOCK_BYTES, blkno * BLOCK_BYTES);
+      disk_trim (&disk, blkno == disk.nr_blocks - 1 ? TAIL_BYTES : BLOCK_BYTES,
+                 blkno * BLOCK_BYTES);
   check_no_secret (&disk);
   disk_close (&disk);
 }

@@ -39,27 +39,27 @@ static struct rng rng;
 static struct disk disk;
 static char situation[160];
 static uint8_t block[BLOCK_BYTES];
-static uint64_t *ages;          /* of blocks: when last written */
+static uint64_t *ages; /* of blocks: when last written */
 static uint64_t next_age;
 static struct victim *victims;
-static entry_t *entries;        /* before a compaction */
+static entry_t *entries;                /* before a compaction */
 static uint64_t nr_changed[MAX_CODECS]; /* entries, by codec */
 
 /*--------------------------------------------------------------------*/
 /* Blocks to write. */
 
 enum mix {
-  MIX_TEXT,                     /* payloads of any size */
-  MIX_EVERY_KIND,               /* of every kind that a block can be */
+  MIX_TEXT,       /* payloads of any size */
+  MIX_EVERY_KIND, /* of every kind that a block can be */
   MIX_RAW,
-  MIX_JUST_ABOVE,               /* payloads a little above a class */
-  MIX_SMALL,                    /* payloads below 300 bytes */
+  MIX_JUST_ABOVE, /* payloads a little above a class */
+  MIX_SMALL,      /* payloads below 300 bytes */
   MIX_EVERY_KIND_ZSTD,
   NR_MIXES
 };
 
 #define NR_ABOVE 50
-static unsigned noise_above[NR_ABOVE];  /* bytes of noise for that */
+static unsigned noise_above[NR_ABOVE]; /* bytes of noise for that */
 
 /* So many bytes that do not compress, then zeros. */
 static void
@@ -73,9 +73,9 @@ static void
 make_mixed_block (enum mix mix)
 {
   static const enum content kinds[] = {
-    CONTENT_TEXT, CONTENT_TEXT, CONTENT_TEXT, CONTENT_TEXT, CONTENT_SO,
-    CONTENT_SO, CONTENT_NEAR, CONTENT_RANDOM, CONTENT_RANDOM, CONTENT_ZERO,
-    CONTENT_PATTERN32, CONTENT_PATTERN64,
+    CONTENT_TEXT,   CONTENT_TEXT, CONTENT_TEXT,      CONTENT_TEXT,
+    CONTENT_SO,     CONTENT_SO,   CONTENT_NEAR,      CONTENT_RANDOM,
+    CONTENT_RANDOM, CONTENT_ZERO, CONTENT_PATTERN32, CONTENT_PATTERN64,
   };
 
   switch ((int) mix) {
@@ -92,8 +92,8 @@ make_mixed_block (enum mix mix)
     make_noise_block ((unsigned) rng_below (&rng, 280));
     break;
   default:
-    make_block (&rng, kinds[rng_below (&rng, sizeof kinds
-                                       / sizeof kinds[0])], block);
+    make_block (&rng, kinds[rng_below (&rng, sizeof kinds / sizeof kinds[0])],
+                block);
     break;
   }
 }
@@ -108,8 +108,8 @@ write_block (uint64_t blkno)
 static bool
 block_is_hole (uint64_t blkno)
 {
-  return entry_kind (block_table_load (&disk.store->table, blkno))
-    == ENTRY_HOLE;
+  return entry_kind (block_table_load (&disk.store->table, blkno)) ==
+         ENTRY_HOLE;
 }
 
 /* Every hole is written; the others, too, or not. */
@@ -198,7 +198,9 @@ list_victims (void)
 
     if (entry_kind (entry) == ENTRY_OBJECT)
       victims[nr++] = (struct victim) {
-        .loc = entry_loc (entry), .age = ages[blkno], .id = blkno,
+        .loc = entry_loc (entry),
+        .age = ages[blkno],
+        .id = blkno,
         .slot_bytes = (uint32_t) pool_slot_bytes (store_pool (disk.store),
                                                   entry_loc (entry)),
       };
@@ -285,8 +287,9 @@ check_g1 (void)
   /* Most of that is the 3 MiB, on a disk so small.  So, besides, of what is
    * in proportion to the payloads: 2 %, and a page a class.
    */
-  CHECK_LE (s.arena_bytes, payloads + payloads / 50
-            + pool_nr_classes (store_pool (disk.store)) * PAGE_BYTES);
+  CHECK_LE (s.arena_bytes,
+            payloads + payloads / 50 +
+              pool_nr_classes (store_pool (disk.store)) * PAGE_BYTES);
   CHECK_EQ (s.spare_bytes, 0);
   CHECK_LE (s.reclaimable_bytes, MIB + s.arena_bytes / 100);
 }
@@ -346,8 +349,7 @@ drop_and_check (enum frees frees)
   dropped = before.payload_bytes - disk_stats (&disk).payload_bytes;
   compact_and_check ();
   after = disk_stats (&disk);
-  CHECK_LE (dropped * 97 / 100, before.held_bytes - after.held_bytes
-            + 2 * MIB);
+  CHECK_LE (dropped * 97 / 100, before.held_bytes - after.held_bytes + 2 * MIB);
   CHECK_EQ (after.discarded_bytes - before.discarded_bytes, dropped);
 }
 
@@ -380,8 +382,8 @@ START_TEST (test_patterns)
   }
   /* All kinds of objects have been moved, where there are enough of them. */
   if (!test_quick () && !TEST_SANITIZED && mix == MIX_EVERY_KIND)
-    CHECK (nr_changed[CODEC_RAW] > 0 && nr_changed[CODEC_LZ4] > 0
-           && nr_changed[CODEC_REPEAT] > 0);
+    CHECK (nr_changed[CODEC_RAW] > 0 && nr_changed[CODEC_LZ4] > 0 &&
+           nr_changed[CODEC_REPEAT] > 0);
   if (!test_quick () && !TEST_SANITIZED && mix == MIX_EVERY_KIND_ZSTD)
     CHECK (nr_changed[CODEC_RAW] > 0 && nr_changed[CODEC_ZSTD] > 0);
   close_disk ();
@@ -524,8 +526,9 @@ static void
 open_limited (void)
 {
   struct store_params params = {
-    .size_bytes = 64 * MIB, .limit_bytes = PAGES_NO_LIMIT,
-    .codec = { CODEC_LZ4, 1 }
+    .size_bytes = 64 * MIB,
+    .limit_bytes = PAGES_NO_LIMIT,
+    .codec = { CODEC_LZ4, 1 },
   };
 
   open_disk (params.size_bytes, store_min_bytes (&params) + ROOM, "lz4");
@@ -535,9 +538,9 @@ open_limited (void)
 static void
 keep_below_payloads_max (void)
 {
-  while (disk_stats (&disk).payload_rounded_bytes
-         > PAYLOADS_MAX - 64 * BLOCK_BYTES)
-    for (unsigned n = 32; n > 0; ) {
+  while (disk_stats (&disk).payload_rounded_bytes >
+         PAYLOADS_MAX - 64 * BLOCK_BYTES)
+    for (unsigned n = 32; n > 0;) {
       const uint64_t blkno = rng_below (&rng, disk.nr_blocks);
 
       if (block_is_hole (blkno))
@@ -595,17 +598,16 @@ START_TEST (test_fragmented_at_the_limit)
   snprintf (situation, sizeof situation, "fragmented at the limit");
   do
     make_noise_block (1500);
-  while (store_write (disk.store, block, BLOCK_BYTES,
-                      blkno * BLOCK_BYTES) == 0
-         && (memcpy (disk.shadow + blkno * BLOCK_BYTES, block, BLOCK_BYTES),
-             disk.kinds[blkno] = SHADOW_DATA,
-             ++blkno < disk.nr_blocks));
+  while (store_write (disk.store, block, BLOCK_BYTES, blkno * BLOCK_BYTES) ==
+           0 &&
+         (memcpy (disk.shadow + blkno * BLOCK_BYTES, block, BLOCK_BYTES),
+          disk.kinds[blkno] = SHADOW_DATA, ++blkno < disk.nr_blocks));
   CHECK (blkno < disk.nr_blocks);
   disk_check_all (&disk);
   for (uint64_t i = 0; i < blkno; i += 2)
     discard_block (i);
-  while (disk_stats (&disk).payload_rounded_bytes
-         < PAYLOADS_MAX - BLOCK_BYTES) {
+  while (disk_stats (&disk).payload_rounded_bytes <
+         PAYLOADS_MAX - BLOCK_BYTES) {
     make_noise_block (2900);
     write_block (blkno++);
     ++nr_written;
@@ -629,8 +631,7 @@ START_TEST (test_compact_at_the_limit)
   snprintf (situation, sizeof situation, "compact at the limit");
   for (uint64_t blkno = 0; blkno < disk.nr_blocks; ++blkno) {
     make_text_block (&rng, (unsigned) rng_below (&rng, 60), block);
-    if (store_write (disk.store, block, BLOCK_BYTES, blkno * BLOCK_BYTES)
-        != 0)
+    if (store_write (disk.store, block, BLOCK_BYTES, blkno * BLOCK_BYTES) != 0)
       break;
     memcpy (disk.shadow + blkno * BLOCK_BYTES, block, BLOCK_BYTES);
     disk.kinds[blkno] = SHADOW_DATA;

@@ -30,15 +30,15 @@
 /* How version 1 says "no limit". */
 #define V1_UNLIMITED "9223372036854771712\n"
 
-#define V2_MOUNT                                                        \
-  "22 1 0:20 / /proc rw,nosuid - proc proc rw\n"                        \
-  "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 "   \
+#define V2_MOUNT                                                               \
+  "22 1 0:20 / /proc rw,nosuid - proc proc rw\n"                               \
+  "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 "          \
   "rw,nsdelegate,memory_recursiveprot\n"
 
-#define V1_MOUNTS                                                       \
-  "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n" \
-  "32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n" \
-  "35 31 0:32 / /sys/fs/cgroup/memory rw,relatime shared:4 master:2 - " \
+#define V1_MOUNTS                                                              \
+  "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n"        \
+  "32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n"       \
+  "35 31 0:32 / /sys/fs/cgroup/memory rw,relatime shared:4 master:2 - "        \
   "cgroup cgroup rw,memory\n"
 
 static char root[64];
@@ -51,8 +51,7 @@ make_root (void)
 }
 
 static int
-remove_one (const char *path, const struct stat *st, int type,
-            struct FTW *ftw)
+remove_one (const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
   (void) st;
   (void) type;
@@ -125,7 +124,7 @@ START_TEST (test_v2)
   put ("/proc/self/mountinfo", V2_MOUNT);
   put ("/sys/fs/cgroup/system.slice/zmem.service/memory.max", "4294967296\n");
   expect (4 * GIB, "memory.max of the control group "
-          "/system.slice/zmem.service");
+                   "/system.slice/zmem.service");
 }
 END_TEST
 
@@ -285,15 +284,21 @@ END_TEST
 START_TEST (test_nonsense)
 {
   static const char *const mounts[] = {
-    "\n", "30\n", "30 23 0:26 / /m\n", "30 23 0:26 / /m rw\n",
-    "30 23 0:26 / /m rw -\n", "30 23 0:26 / /m rw - cgroup2\n",
-    "30 23 0:26 / /m rw - cgroup2 none\n", "      - cgroup2 \n",
+    "\n",
+    "30\n",
+    "30 23 0:26 / /m\n",
+    "30 23 0:26 / /m rw\n",
+    "30 23 0:26 / /m rw -\n",
+    "30 23 0:26 / /m rw - cgroup2\n",
+    "30 23 0:26 / /m rw - cgroup2 none\n",
+    "      - cgroup2 \n",
     "30 23 0:26 / /m\\04 rw - cgroup2 none rw\n",
-    "30 23 0:26 / \\ rw - cgroup2 none rw\n", " - - -\n"
+    "30 23 0:26 / \\ rw - cgroup2 none rw\n",
+    " - - -\n",
   };
   static const char *const groups[] = {
-    "", "0", "0:", "0::", "::", ":::", "0::x", "0::/..", "4:memory",
-    "4:memory:", "4:,memory,:/m"
+    "",       "0",        "0:",        "0::",           "::", ":::", "0::x",
+    "0::/..", "4:memory", "4:memory:", "4:,memory,:/m",
   };
   static const char *const limits[] = { "", "\n", "max", "-", "1e9x" };
   unsigned m, g, l;
@@ -346,8 +351,7 @@ START_TEST (test_percent)
   bound.bytes = 4095;
   ck_assert_uint_eq (memory_bound_percent (&bound, 100), 0);
   bound.bytes = UINT64_MAX;
-  ck_assert_uint_eq (memory_bound_percent (&bound, 100),
-                     UINT64_MAX - 4095);
+  ck_assert_uint_eq (memory_bound_percent (&bound, 100), UINT64_MAX - 4095);
 }
 END_TEST
 

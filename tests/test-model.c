@@ -73,20 +73,24 @@
 static struct options {
   unsigned nr_threads;
   uint64_t size;
-  unsigned nr_ops;              /* a thread and epoch */
+  unsigned nr_ops; /* a thread and epoch */
   unsigned nr_epochs;
-  unsigned seconds;             /* 0: as many epochs as said */
+  unsigned seconds; /* 0: as many epochs as said */
   bool calm;
 } options;
 
-static uint64_t foreign_bytes;  /* held that is no mapping and no context */
+static uint64_t foreign_bytes; /* held that is no mapping and no context */
 static struct model_thread workers[MAX_THREADS];
-static uint64_t nr_commands;     /* guard: the disturbing thread */
+static uint64_t nr_commands; /* guard: the disturbing thread */
 static pthread_barrier_t epoch_start, epoch_end;
-static atomic_bool stopping;    /* set between epochs */
-static enum { COMPACT_NEVER, COMPACT_BY_WORKER, COMPACT_BY_HAND,
-  NR_COMPACT_WAYS } compact_way;        /* set between epochs */
-static atomic_uint nr_busy;     /* workers that are not done with the epoch */
+static atomic_bool stopping; /* set between epochs */
+static enum {
+  COMPACT_NEVER,
+  COMPACT_BY_WORKER,
+  COMPACT_BY_HAND,
+  NR_COMPACT_WAYS
+} compact_way;              /* set between epochs */
+static atomic_uint nr_busy; /* workers that are not done with the epoch */
 
 /*--------------------------------------------------------------------*/
 /* A thread that makes requests. */
@@ -150,12 +154,13 @@ check_held (void)
 
   memset (&stats, 0, sizeof stats);
   store_stats (model.store, &stats);
-  if (stats.held_bytes
-      == probe_rss_bytes () + stats.context_bytes + foreign_bytes)
+  if (stats.held_bytes ==
+      probe_rss_bytes () + stats.context_bytes + foreign_bytes)
     return 1;
-  test_note_failure ("held is %" PRIu64 ", %" PRIu64 " resident, contexts %"
-                     PRIu64 ", other %" PRIu64, stats.held_bytes,
-                     probe_rss_bytes (), stats.context_bytes, foreign_bytes);
+  test_note_failure ("held is %" PRIu64 ", %" PRIu64
+                     " resident, contexts %" PRIu64 ", other %" PRIu64,
+                     stats.held_bytes, probe_rss_bytes (), stats.context_bytes,
+                     foreign_bytes);
   return 0;
 }
 
@@ -184,8 +189,8 @@ check_epoch (void)
   char error[512] = "";
   uint64_t nr_passed = 0;
 
-  nr_passed += count_check (store_check (model.store, error, sizeof error) == 0,
-                            error);
+  nr_passed +=
+    count_check (store_check (model.store, error, sizeof error) == 0, error);
   nr_passed += check_held ();
   nr_passed += check_all_bytes (workers[0].back);
   return nr_passed;
@@ -244,8 +249,8 @@ check_moved (unsigned nr_epochs)
   store_stats (model.store, &stats);
   printf ("test-model: %" PRIu64 " objects moved, %" PRIu64 " met busy\n",
           stats.compact_moved_objects, stats.compact_skipped_objects);
-  return count_check (nr_epochs < NR_COMPACT_WAYS
-                      || stats.compact_moved_objects > 0,
+  return count_check (nr_epochs < NR_COMPACT_WAYS ||
+                        stats.compact_moved_objects > 0,
                       "nothing was moved");
 }
 
@@ -268,8 +273,8 @@ cut_into_stripes (struct rng *rng)
     const uint64_t left = options.size - at;
     struct model_thread *worker = &workers[i % options.nr_threads];
 
-    worker->stripes = realloc (worker->stripes, (worker->nr_stripes + 1)
-                               * sizeof worker->stripes[0]);
+    worker->stripes = realloc (worker->stripes, (worker->nr_stripes + 1) *
+                                                  sizeof worker->stripes[0]);
     if (worker->stripes == NULL)
       abort ();
     worker->stripes[worker->nr_stripes].start = at;
@@ -282,8 +287,10 @@ static void
 open_store (void)
 {
   const struct store_params params = {
-    .size_bytes = options.size, .limit_bytes = PAGES_NO_LIMIT,
-    .codec = { CODEC_LZ4, 1 }, .pages_ops = &probe_ops,
+    .size_bytes = options.size,
+    .limit_bytes = PAGES_NO_LIMIT,
+    .codec = { CODEC_LZ4, 1 },
+    .pages_ops = &probe_ops,
     .reserve = test_seed () % 2,
   };
   struct stats stats;
@@ -297,8 +304,7 @@ open_store (void)
   }
   memset (&stats, 0, sizeof stats);
   store_stats (model.store, &stats);
-  foreign_bytes = stats.held_bytes - probe_rss_bytes ()
-    - stats.context_bytes;
+  foreign_bytes = stats.held_bytes - probe_rss_bytes () - stats.context_bytes;
 }
 
 static void
@@ -365,8 +371,9 @@ say_progress (uint64_t seconds, unsigned nr_epochs)
     return;
   said = seconds;
   printf ("test-model: %" PRIu64 " s, %u epochs, %" PRIu64 " writes, %" PRIu64
-          " reads, %u failed\n", seconds, nr_epochs,
-          total_of (MODEL_WRITE), total_of (MODEL_READ), test_nr_failures ());
+          " reads, %u failed\n",
+          seconds, nr_epochs, total_of (MODEL_WRITE), total_of (MODEL_READ),
+          test_nr_failures ());
   fflush (stdout);
 }
 
@@ -389,7 +396,7 @@ run_epochs (void)
 
   for (epoch = 0; test_nr_failures () == 0; ++epoch) {
     if (options.seconds > 0 ? now_seconds () - start >= options.seconds
-        : epoch == options.nr_epochs)
+                            : epoch == options.nr_epochs)
       break;
     atomic_store (&nr_busy, options.nr_threads);
     begin_compacting (epoch);
@@ -412,8 +419,9 @@ number_of (const char *name, const char *text, uint64_t least)
   const uint64_t n = strtoull (text, &end, 0);
 
   if (*text == '\0' || *end != '\0' || n < least) {
-    fprintf (stderr, "test-model: --%s: not a number of at least %" PRIu64
-             ": %s\n", name, least, text);
+    fprintf (stderr,
+             "test-model: --%s: not a number of at least %" PRIu64 ": %s\n",
+             name, least, text);
     exit (EXIT_FAILURE);
   }
   return n;
@@ -430,13 +438,17 @@ read_options (int argc, char *argv[])
     { "seconds", required_argument, NULL, 'S' },
     { "seed", required_argument, NULL, 'r' },
     { "calm", no_argument, NULL, 'c' },
-    { NULL, 0, NULL, 0 }
+    { NULL, 0, NULL, 0 },
   };
   int opt;
 
   options = (struct options) {
-    .nr_threads = 16, .size = 40 * MIB + 1234, .nr_ops = 1000,
-    .nr_epochs = test_quick () ? 6 : TEST_SANITIZED ? 10 : 60,
+    .nr_threads = 16,
+    .size = 40 * MIB + 1234,
+    .nr_ops = 1000,
+    .nr_epochs = test_quick ()    ? 6
+                 : TEST_SANITIZED ? 10
+                                  : 60,
     .seconds = test_seconds (),
   };
   if (getenv ("ZMEM_SECONDS") != NULL)
@@ -445,15 +457,30 @@ read_options (int argc, char *argv[])
     options.nr_threads = number_of ("threads", getenv ("ZMEM_THREADS"), 1);
   while ((opt = getopt_long (argc, argv, "", longopts, NULL)) != -1)
     switch (opt) {
-    case 't': options.nr_threads = number_of ("threads", optarg, 1); break;
-    case 's': options.size = number_of ("size", optarg, 1); break;
-    case 'o': options.nr_ops = number_of ("ops", optarg, 1); break;
-    case 'e': options.nr_epochs = number_of ("epochs", optarg, 1); break;
-    case 'S': options.seconds = number_of ("seconds", optarg, 1); break;
-    case 'r': test_set_seed (number_of ("seed", optarg, 0)); break;
-    case 'c': options.calm = true; break;
+    case 't':
+      options.nr_threads = number_of ("threads", optarg, 1);
+      break;
+    case 's':
+      options.size = number_of ("size", optarg, 1);
+      break;
+    case 'o':
+      options.nr_ops = number_of ("ops", optarg, 1);
+      break;
+    case 'e':
+      options.nr_epochs = number_of ("epochs", optarg, 1);
+      break;
+    case 'S':
+      options.seconds = number_of ("seconds", optarg, 1);
+      break;
+    case 'r':
+      test_set_seed (number_of ("seed", optarg, 0));
+      break;
+    case 'c':
+      options.calm = true;
+      break;
     default:
-      fprintf (stderr, "usage: test-model [--threads N] [--size BYTES] "
+      fprintf (stderr,
+               "usage: test-model [--threads N] [--size BYTES] "
                "[--ops N] [--epochs N] [--seconds N] [--seed N] [--calm]\n");
       exit (EXIT_FAILURE);
     }
@@ -471,8 +498,9 @@ main (int argc, char *argv[])
   test_start ("test-model");
   read_options (argc, argv);
   printf ("test-model: --seed %" PRIu64 " --threads %u --size %" PRIu64
-          " --ops %u%s\n", test_seed (), options.nr_threads, options.size,
-          options.nr_ops, options.calm ? " --calm" : "");
+          " --ops %u%s\n",
+          test_seed (), options.nr_threads, options.size, options.nr_ops,
+          options.calm ? " --calm" : "");
   fflush (stdout);
   rng_init (&rng, test_seed (), 1);
   rng_init (&disturber_rng, test_seed (), 2);
@@ -491,7 +519,7 @@ main (int argc, char *argv[])
   }
   say_totals ();
   finish ();
-  probe_reset ();               /* notes what was not released */
+  probe_reset (); /* notes what was not released */
   printf ("%" PRIu64 " passed, %u failed\n", nr_passed, test_nr_failures ());
   return test_nr_failures () == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -60,12 +60,13 @@ refuse (const char *key, const char *value, const char *advice)
   char start[128];
 
   memset (error, 'x', sizeof error);
-  ck_assert_msg (options_set (&options, key, value, error, sizeof error)
-                 == -EINVAL, "%s=%s is taken", key, value);
+  ck_assert_msg (options_set (&options, key, value, error, sizeof error) ==
+                   -EINVAL,
+                 "%s=%s is taken", key, value);
   ck_assert (memchr (error, '\0', sizeof error) != NULL);
   snprintf (start, sizeof start, "%s=%.60s", key, value);
-  ck_assert_msg (strncmp (error, start, strlen (start)) == 0,
-                 "%s=%s: %s", key, value, error);
+  ck_assert_msg (strncmp (error, start, strlen (start)) == 0, "%s=%s: %s", key,
+                 value, error);
   ck_assert_msg (strstr (error, advice) != NULL, "no \"%s\": %s", advice,
                  error);
   ck_assert_msg (strchr (error, '\n') == NULL, "two lines: %s", error);
@@ -379,10 +380,11 @@ END_TEST
 
 START_TEST (test_mlock)
 {
-  static const char *const yes[] = { "yes", "y", "on", "true", "t", "1",
-                                     "YES", "True" };
-  static const char *const no[] = { "no", "n", "off", "false", "f", "0",
-                                    "Off" };
+  static const char *const yes[] = { "yes", "y", "on",  "true",
+                                     "t",   "1", "YES", "True" };
+  static const char *const no[] = {
+    "no", "n", "off", "false", "f", "0", "Off"
+  };
   unsigned i;
 
   ck_assert (!options.mlock);
@@ -419,7 +421,7 @@ END_TEST
 
 static const struct {
   const char *key;
-  const char *meant;            /* NULL: nothing like it, all are named */
+  const char *meant; /* NULL: nothing like it, all are named */
 } unknown_keys[] = {
   { "siz", "size" },
   { "Size", "size" },
@@ -499,8 +501,9 @@ END_TEST
 START_TEST (test_help_names_every_option)
 {
   static const char *const keys[] = {
-    "size=", "compress=", "limit=", "compact=", "compact-rate=", "control=",
-    "stats-export=", "statsfile=", "stats-interval=", "mlock=", "parallel="
+    "size=",           "compress=", "limit=",        "compact=",
+    "compact-rate=",   "control=",  "stats-export=", "statsfile=",
+    "stats-interval=", "mlock=",    "parallel=",
   };
   unsigned i;
 
@@ -542,7 +545,8 @@ START_TEST (test_size_printed)
   char text[SIZE_TEXT_BYTES];
 
   ck_assert_str_eq (size_text_print (printed_sizes[_i].bytes, text,
-                                     sizeof text), printed_sizes[_i].text);
+                                     sizeof text),
+                    printed_sizes[_i].text);
 }
 END_TEST
 
@@ -551,12 +555,12 @@ START_TEST (test_size_text_largest)
   uint64_t bytes = 0;
 
   ck_assert_int_eq (size_text_parse ("9223372036854775807", &bytes, error,
-                                     sizeof error), 0);
+                                     sizeof error),
+                    0);
   ck_assert_uint_eq (bytes, INT64_MAX);
   ck_assert_int_eq (size_text_parse ("7e", &bytes, error, sizeof error), 0);
   ck_assert_uint_eq (bytes, UINT64_C (7) << 60);
-  ck_assert_int_eq (size_text_parse ("8191P", &bytes, error, sizeof error),
-                    0);
+  ck_assert_int_eq (size_text_parse ("8191P", &bytes, error, sizeof error), 0);
   ck_assert_uint_eq (bytes, UINT64_C (8191) << 50);
 }
 END_TEST
@@ -581,8 +585,7 @@ main (void)
   tcase_add_test (tcase, test_compress);
   tcase_add_test (tcase, test_compact);
   tcase_add_loop_test (tcase, test_compact_rate, 0, COUNT (good_sizes));
-  tcase_add_loop_test (tcase, test_compact_rate_refused, 0,
-                       COUNT (bad_sizes));
+  tcase_add_loop_test (tcase, test_compact_rate_refused, 0, COUNT (bad_sizes));
   tcase_add_test (tcase, test_paths_are_absolute);
   tcase_add_test (tcase, test_paths_refused);
   tcase_add_test (tcase, test_no_current_directory);

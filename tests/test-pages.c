@@ -101,8 +101,9 @@ START_TEST (test_advice)
 
   make_range_of (&pages_anonymous, PAGES_NO_LIMIT);
   ck_assert_int_eq (pages_populate (&pages, page (0), RANGE_BYTES), 0);
-  ck_assert_uint_ge (smaps_of_range (range, RANGE_BYTES, "nh dd ", &rss,
-                                     &huge, &all_flags), 1);
+  ck_assert_uint_ge (smaps_of_range (range, RANGE_BYTES, "nh dd ", &rss, &huge,
+                                     &all_flags),
+                     1);
   ck_assert_uint_eq (huge, 0);
   ck_assert_uint_eq (rss, RANGE_BYTES);
   ck_assert (all_flags);
@@ -122,10 +123,10 @@ START_TEST (test_fork_between)
   pid = fork ();
   ck_assert_int_ne (pid, -1);
   if (pid == 0) {
-    const bool ok = pages_activate (&pages, addr, RANGE_BYTES) == 0
-      && pages_populate (&pages, addr, 2 * PAGE_BYTES) == 0
-      && resident_bytes (addr, RANGE_BYTES) == 2 * PAGE_BYTES
-      && is_all_zero (addr, 2 * PAGE_BYTES);
+    const bool ok = pages_activate (&pages, addr, RANGE_BYTES) == 0 &&
+                    pages_populate (&pages, addr, 2 * PAGE_BYTES) == 0 &&
+                    resident_bytes (addr, RANGE_BYTES) == 2 * PAGE_BYTES &&
+                    is_all_zero (addr, 2 * PAGE_BYTES);
     _exit (ok ? 0 : 1);
   }
   ck_assert_int_eq (waitpid (pid, &status, 0), pid);
@@ -162,13 +163,11 @@ START_TEST (test_limit)
 {
   make_range_of (&probe_ops, 4 * PAGE_BYTES);
   probe_watch_limit (4 * PAGE_BYTES);
-  ck_assert_int_eq (pages_populate (&pages, page (0), 5 * PAGE_BYTES),
-                    -ENOSPC);
+  ck_assert_int_eq (pages_populate (&pages, page (0), 5 * PAGE_BYTES), -ENOSPC);
   ck_assert_uint_eq (pages_held (&pages), 0);
   ck_assert_uint_eq (probe_nr_calls (PROBE_POPULATE), 0);
   ck_assert_int_eq (pages_populate (&pages, page (0), 3 * PAGE_BYTES), 0);
-  ck_assert_int_eq (pages_populate (&pages, page (3), 2 * PAGE_BYTES),
-                    -ENOSPC);
+  ck_assert_int_eq (pages_populate (&pages, page (3), 2 * PAGE_BYTES), -ENOSPC);
   ck_assert_int_eq (pages_populate (&pages, page (3), PAGE_BYTES), 0);
   ck_assert_int_eq (pages_populate (&pages, page (4), PAGE_BYTES), -ENOSPC);
   ck_assert_int_eq (pages_charge (&pages, 1), -ENOSPC);
@@ -205,15 +204,13 @@ START_TEST (test_foreign)
   make_range_of (&pages_anonymous, 3 * PAGE_BYTES);
   ck_assert_int_eq (pages_charge (&pages, 5000), 0);
   ck_assert_uint_eq (pages_held (&pages), 5000);
-  ck_assert_int_eq (pages_populate (&pages, page (0), 2 * PAGE_BYTES),
-                    -ENOSPC);
+  ck_assert_int_eq (pages_populate (&pages, page (0), 2 * PAGE_BYTES), -ENOSPC);
   ck_assert_int_eq (pages_populate (&pages, page (0), PAGE_BYTES), 0);
   ck_assert_int_eq (pages_charge (&pages, 2 * PAGE_BYTES - 5000), 0);
   ck_assert_int_eq (pages_charge (&pages, 1), -ENOSPC);
   /* A sum that wraps is over any limit. */
   ck_assert_int_eq (pages_charge (&pages, UINT64_MAX), -ENOSPC);
-  ck_assert_int_eq (pages_charge (&pages,
-                                          UINT64_MAX - PAGE_BYTES), -ENOSPC);
+  ck_assert_int_eq (pages_charge (&pages, UINT64_MAX - PAGE_BYTES), -ENOSPC);
   ck_assert_uint_eq (pages_held (&pages), 3 * PAGE_BYTES);
   pages_uncharge (&pages, 2 * PAGE_BYTES);
   check_held_is_resident ();
@@ -298,8 +295,8 @@ populate_and_purge (void *arg)
     size_t nr = 1;
     int r;
 
-    while (at + nr < THREAD_PAGES && resident[at + nr] == resident[at]
-           && nr < 16)
+    while (at + nr < THREAD_PAGES && resident[at + nr] == resident[at] &&
+           nr < 16)
       ++nr;
     if (resident[at])
       r = pages_purge (&pages, page (first + at), nr * PAGE_BYTES);
@@ -335,7 +332,8 @@ START_TEST (test_threads_at_the_limit)
   ck_assert_int_eq (pthread_create (&watcher, NULL, watch_held, NULL), 0);
   for (uintptr_t i = 0; i < NR_THREADS; ++i)
     ck_assert_int_eq (pthread_create (&threads[i], NULL, populate_and_purge,
-                                      (void *) i), 0);
+                                      (void *) i),
+                      0);
   for (unsigned i = 0; i < NR_THREADS; ++i)
     pthread_join (threads[i], NULL);
   atomic_store (&threads_done, true);

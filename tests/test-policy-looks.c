@@ -59,7 +59,7 @@ START_TEST (test_quiet)
   overwrite (POLICY_LOW_BYTES);
   ck_assert_int_eq (look (), POLICY_IDLE);
   next_look ();
-  ck_assert (sleeps ());        /* not more than that */
+  ck_assert (sleeps ()); /* not more than that */
 
   overwrite (4096);
   ck_assert_int_eq (look (), POLICY_IDLE);
@@ -226,7 +226,7 @@ START_TEST (test_discards_that_left_nothing)
   input.reclaimable_bytes = 100 * KIB;
   look ();
   for (unsigned i = 0; i < 40; i++) {
-    overwrite (50 * KIB);       /* to 2 MiB */
+    overwrite (50 * KIB); /* to 2 MiB */
     ck_assert_int_eq (next_look (), POLICY_IDLE);
   }
 }
@@ -278,8 +278,7 @@ START_TEST (test_overwrites)
    * is not begun again and again.
    */
   for (unsigned i = 0; i < 1000; i++) {
-    input.reclaimable_bytes = high - 256 * KIB
-      + rng_below (&rng, 512) * KIB;
+    input.reclaimable_bytes = high - 256 * KIB + rng_below (&rng, 512) * KIB;
     overwrite (0);
     if (next_look ()) {
       ck_assert_int_eq (decision.reason, POLICY_OVERWRITES);

@@ -60,8 +60,10 @@ class_stats (uint32_t object_bytes, uint32_t objects_per_zspage,
              uint64_t nr_inuse, uint64_t resident_pages)
 {
   return (struct pool_class_stats) {
-    .object_bytes = object_bytes, .objects_per_zspage = objects_per_zspage,
-    .nr_inuse = nr_inuse, .resident_bytes = resident_pages * PAGE_BYTES,
+    .object_bytes = object_bytes,
+    .objects_per_zspage = objects_per_zspage,
+    .nr_inuse = nr_inuse,
+    .resident_bytes = resident_pages * PAGE_BYTES,
   };
 }
 
@@ -79,11 +81,11 @@ END_TEST
 START_TEST (test_choose_class)
 {
   const struct pool_class_stats stats[] = {
-    class_stats (16, 16384, 16384, 64),         /* nothing */
-    class_stats (2064, 127, 137, 128),          /* 58 pages */
-    class_stats (4032, 65, 0, 0),               /* empty */
-    class_stats (4096, 64, 1, 64),              /* 63 pages */
-    class_stats (272, 963, 1, 2),               /* 1 page */
+    class_stats (16, 16384, 16384, 64), /* nothing */
+    class_stats (2064, 127, 137, 128),  /* 58 pages */
+    class_stats (4032, 65, 0, 0),       /* empty */
+    class_stats (4096, 64, 1, 64),      /* 63 pages */
+    class_stats (272, 963, 1, 2),       /* 1 page */
   };
   static const int order[] = { 3, 1, 4, -1 };
   uint64_t reclaimable[N_ELEMS (stats)];
@@ -92,8 +94,7 @@ START_TEST (test_choose_class)
   for (unsigned i = 0; i < N_ELEMS (stats); i++)
     reclaimable[i] = policy_reclaimable (&stats[i]);
   for (unsigned i = 0; i < N_ELEMS (order); i++) {
-    const int chosen = policy_choose_class (reclaimable, N_ELEMS (stats),
-                                            done);
+    const int chosen = policy_choose_class (reclaimable, N_ELEMS (stats), done);
 
     ck_assert_int_eq (chosen, order[i]);
     if (chosen >= 0)
@@ -114,11 +115,10 @@ static const struct {
 } packs[] = {
   { "half full, scattered", 64, 0, 32, 0, 32, 4096, 0, true },
   { "more to copy than it gives", 64, 0, 40, 0, 30, 4096, 0, false },
-  { "the same, and the run is ahead", 64, 0, 40, 0, 30, 4096,
-    6 * 4096, true },
+  { "the same, and the run is ahead", 64, 0, 40, 0, 30, 4096, 6 * 4096, true },
   { "not ahead enough", 64, 0, 40, 0, 30, 4096, 6 * 4096 - 1, false },
-  { "behind: it does not make it worse", 64, 0, 32, 0, 32, 4096,
-    -1000000, true },
+  { "behind: it does not make it worse", 64, 0, 32, 0, 32, 4096, -1000000,
+    true },
   { "behind, and would", 64, 0, 32, 0, 33, 4096, -1000000, false },
   { "free pages give as much in place", 64, 32, 32, 0, 1, 16, 0, false },
   { "one page more", 64, 31, 32, 0, 1, 16, 0, true },
@@ -167,7 +167,8 @@ START_TEST (test_pack_keeps_ahead)
       .nr_to_pack = (unsigned) rng_below (&rng, 100),
     };
     const unsigned moves = source.nr_slots_elsewhere > source.nr_to_pack
-      ? source.nr_slots_elsewhere : source.nr_to_pack;
+                             ? source.nr_slots_elsewhere
+                             : source.nr_to_pack;
     const int64_t ahead =
       (int64_t) (resident - packed) * 4096 - (int64_t) moves * bytes;
 

@@ -65,8 +65,9 @@ use_pool (void *arg)
     const unsigned what = rng_below (&rng, 100);
 
     if (what < 40 + 10 * phase && shadow->nr < shadow->max) {
-      const int r = alloc_object
-        (shadow, choose_size (&rng, (enum sizes) (phase % NR_SIZES)));
+      const int r =
+        alloc_object (shadow,
+                      choose_size (&rng, (enum sizes) (phase % NR_SIZES)));
       if (r < 0 && (r != -ENOSPC || threads_limit == PAGES_NO_LIMIT))
         test_note_failure ("pool_alloc gave %d", r);
       if (r < 0 && shadow->nr > 0)
@@ -104,8 +105,8 @@ watch_pool (void *arg)
     pool_stats (pool, &stats);
     for (unsigned idx = 0; idx < pool_nr_classes (pool); idx += 7) {
       pool_class_stats (pool, idx, &class_stats);
-      if (class_stats.nr_inuse
-          > class_stats.nr_zspages * class_stats.objects_per_zspage)
+      if (class_stats.nr_inuse >
+          class_stats.nr_zspages * class_stats.objects_per_zspage)
         test_note_failure ("more objects than slots in class %u", idx);
       pool_iterate (pool, idx, count_object, &nr);
     }
@@ -122,8 +123,8 @@ run_threads (void)
   atomic_store (&threads_done, false);
   ck_assert_int_eq (pthread_create (&watcher, NULL, watch_pool, NULL), 0);
   for (unsigned i = 0; i < NR_THREADS; ++i)
-    ck_assert_int_eq (pthread_create (&threads[i], NULL, use_pool,
-                                      &shadows[i]), 0);
+    ck_assert_int_eq (pthread_create (&threads[i], NULL, use_pool, &shadows[i]),
+                      0);
   for (unsigned i = 0; i < NR_THREADS; ++i)
     pthread_join (threads[i], NULL);
   atomic_store (&threads_done, true);

@@ -71,9 +71,9 @@ START_TEST (test_every_size)
   for (uint32_t bytes = 1; bytes <= OBJECT_MAX; ++bytes) {
     const struct size_class_table *table = size_class_table ();
     ck_assert_int_eq (alloc_object (&shadow, bytes), 0);
-    ck_assert_uint_eq
-      (pool_slot_bytes (pool, shadow.objects[shadow.nr - 1].loc),
-       table->classes[size_class_of (table, bytes)].object_bytes);
+    ck_assert_uint_eq (
+      pool_slot_bytes (pool, shadow.objects[shadow.nr - 1].loc),
+      table->classes[size_class_of (table, bytes)].object_bytes);
   }
   check_everything (&shadow);
   free_all (&shadow, &rng);
@@ -87,7 +87,7 @@ END_TEST
 START_TEST (test_owners)
 {
   static const owner_t owners[] = {
-    0, 1, UINT32_C (1) << 31, OWNER_NONE, OWNER_NONE - 1, 0x55555555
+    0, 1, UINT32_C (1) << 31, OWNER_NONE, OWNER_NONE - 1, 0x55555555,
   };
   zs_loc locs[sizeof owners / sizeof owners[0]];
 
@@ -140,8 +140,8 @@ START_TEST (test_touches_little)
     for (unsigned i = 0; i < 10000 && i * bytes < 24 * MIB; ++i) {
       ck_assert_int_eq (alloc_object (&shadow, (uint32_t) bytes), 0);
       pool_stats (pool, &stats);
-      const uint64_t taken = (i + 1) * pool_slot_bytes
-        (pool, shadow.objects[i].loc);
+      const uint64_t taken =
+        (i + 1) * pool_slot_bytes (pool, shadow.objects[i].loc);
       ck_assert_uint_le (stats.arena_bytes,
                          pages_round_up (taken + taken / 80 + 4096));
       if (i == 0)
@@ -179,7 +179,7 @@ START_TEST (test_arena_used_up)
   ck_assert_int_eq (alloc_object (&shadow, 4096), 0);
   ck_assert_uint_eq (shadow.objects[shadow.nr - 1].loc, freed);
 
-  for (size_t i = shadow.nr; i-- > 0; )
+  for (size_t i = shadow.nr; i-- > 0;)
     if (shadow.objects[i].loc >> LOC_PER_ZSPAGE_SHIFT == 2)
       free_object (&shadow, i);
   ck_assert_uint_eq (shadow.nr, 3 * per_zspage);
@@ -204,8 +204,8 @@ START_TEST (test_sizes_of_arenas)
     open_pool (sizes[i], PAGES_NO_LIMIT);
     while (pool_alloc (pool, 4096, 7, &loc) == 0)
       ++nr;
-    ck_assert_uint_eq (nr, (sizes[i] + ZSPAGE_BYTES - 1) / ZSPAGE_BYTES
-                       * (ZSPAGE_BYTES / 4096));
+    ck_assert_uint_eq (nr, (sizes[i] + ZSPAGE_BYTES - 1) / ZSPAGE_BYTES *
+                             (ZSPAGE_BYTES / 4096));
     close_pool ();
   }
 #if !TEST_SANITIZED
@@ -276,7 +276,7 @@ START_TEST (test_limit_finds_resident_slots)
     ck_assert_int_eq (alloc_object (&shadow, 4096), 0);
   pages_set_limit (&pages, pages_held (&pages));
   /* The first zspage becomes the emptier one. */
-  for (unsigned i = nr_freed; i-- > 0; )
+  for (unsigned i = nr_freed; i-- > 0;)
     free_object (&shadow, i);
   while (alloc_object (&shadow, 4096) == 0)
     ++nr;

@@ -108,8 +108,8 @@ static bool
 is_held (uint64_t blkno)
 {
   for (unsigned i = 0; i < NR_READERS; i++)
-    if (stripe_of (disk.store, blkno)
-        == stripe_of (disk.store, readers[i].blkno))
+    if (stripe_of (disk.store, blkno) ==
+        stripe_of (disk.store, readers[i].blkno))
       return true;
   return false;
 }
@@ -181,7 +181,8 @@ START_TEST (test_limit_lowered)
   ck_assert_int_eq (store_set_limit (disk.store, disk.min_bytes + MIB), 0);
   rng_fill (&rng, block, sizeof block);
   ck_assert_int_eq (store_write (disk.store, block, sizeof block,
-                                 TEST_BLOCK_BYTES), -ENOSPC);
+                                 TEST_BLOCK_BYTES),
+                    -ENOSPC);
   disk_verify (&disk, disk.size, 0);
   disk_trim (&disk, disk.size, 0);
   disk_write (&disk, block, sizeof block, TEST_BLOCK_BYTES);
@@ -197,7 +198,7 @@ END_TEST
  */
 START_TEST (test_partial_write_at_the_limit)
 {
-  uint8_t part[4000];           /* of noise: the block becomes a raw one */
+  uint8_t part[4000]; /* of noise: the block becomes a raw one */
   struct stats stats;
 
   rng_init (&rng, test_seed (), 20 + (uint64_t) _i);
@@ -241,7 +242,8 @@ START_TEST (test_same_filled_in_place)
 
   lock_acquire (&stripe->lock);
   ck_assert_int_eq (block_store_in_place (disk.store, stripe, 0, &prepared,
-                                          &old), 0);
+                                          &old),
+                    0);
   lock_release (&stripe->lock);
   ck_assert_int_eq (entry_kind (old), ENTRY_OBJECT);
   block_drop (disk.store, old);
@@ -264,7 +266,7 @@ START_TEST (test_fresh_writes_let_it_sleep)
   rng_init (&rng, test_seed (), 40);
   disk = disk_open (MIB, PAGES_NO_LIMIT, "lz4");
   asleep = &disk.store->worker.asleep;
-  atomic_store (asleep, true);          /* there is no thread */
+  atomic_store (asleep, true); /* there is no thread */
   for (uint64_t blkno = 0; blkno < disk.nr_blocks; blkno++) {
     make_text_block (&rng, (unsigned) rng_below (&rng, 100), block);
     disk_write (&disk, block, sizeof block, blkno * sizeof block);
@@ -332,7 +334,7 @@ START_TEST (test_holes_are_purged_in_place)
     const uint64_t zspage = (blkno + 1) / 64, slot = (blkno + 1) % 64;
 
     if (zspage < NR_SCATTERED ? slot % 2 == 1 && slot < 56
-        : slot >= 16 && slot < 24)
+                              : slot >= 16 && slot < 24)
       disk_trim (&disk, TEST_BLOCK_BYTES, blkno * TEST_BLOCK_BYTES);
   }
   compact ();

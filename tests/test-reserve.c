@@ -243,15 +243,15 @@ try_to_isolate (void)
 
   ck_assert (!pool_isolate_emptiest (pool, class_idx, &source));
   for (unsigned g = 0; g < NR_FULLNESS_GROUPS; g++)
-    ck_assert (!pool_isolate_with_free_run (pool, class_idx, g, 1,
-                                            &max_looks, &source));
+    ck_assert (
+      !pool_isolate_with_free_run (pool, class_idx, g, 1, &max_looks, &source));
 }
 
 START_TEST (test_meanwhile)
 {
   static void (*const meddles[]) (void) = {
-    free_everything, free_and_take_again, allocate_beyond,
-    purge_and_allocate_beyond, try_to_isolate
+    free_everything,           free_and_take_again, allocate_beyond,
+    purge_and_allocate_beyond, try_to_isolate,
   };
   const struct pages_ops ops = meddling_ops ();
 

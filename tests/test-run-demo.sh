@@ -16,10 +16,10 @@ dir=$(mktemp -d "${TMPDIR:-/var/tmp}/zmem-test-demo.XXXXXX") || exit 1
 trap 'rm -rf "$dir"' EXIT
 trap 'exit 1' INT TERM HUP
 
-export ZMEM_BUILD=$top_builddir TMPDIR=$dir
+export ZMEM_BUILD=${top_builddir:?} TMPDIR=$dir
 # Smaller than what users see.
 export ZMEM_QUICK=1
-if ! "$srcdir/run" demo >"$dir/out" 2>&1; then
+if ! "${srcdir:?}/run" demo >"$dir/out" 2>&1; then
   cat "$dir/out"
   echo "FAILED: the demo failed"
   exit 1

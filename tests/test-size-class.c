@@ -96,8 +96,7 @@ START_TEST (test_slot_of_every_offset)
         wrong = offset;
     ck_assert_msg (wrong == ZSPAGE_BYTES,
                    "class of %u bytes: slot of offset %zu is said to be %u",
-                   class->object_bytes, wrong,
-                   size_class_slot (class, wrong));
+                   class->object_bytes, wrong, size_class_slot (class, wrong));
   }
 }
 END_TEST
@@ -110,8 +109,8 @@ START_TEST (test_tail_is_small)
 {
   for (unsigned i = 0; i < table->nr_classes; ++i) {
     const struct size_class *class = &table->classes[i];
-    const size_t tail = ZSPAGE_BYTES
-      - (size_t) class->object_bytes * class->nr_objects;
+    const size_t tail =
+      ZSPAGE_BYTES - (size_t) class->object_bytes * class->nr_objects;
 
     ck_assert_uint_lt (tail, class->object_bytes);
     ck_assert_uint_lt (tail, OBJECT_ALIGN * class->nr_objects);

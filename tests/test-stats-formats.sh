@@ -92,7 +92,7 @@ all_formats_have () {
       { echo "Prometheus has no $name"; return 1; }
   done < <(sed -n 's/^STAT (\([a-z0-9_]*\), \([A-Z]*\),.*/\1 \2/p' \
                "$srcdir/store/stats.def")
-  at_least $nr 40
+  at_least "$nr" 40
 }
 check "all formats have every statistic" all_formats_have
 for name in size_bytes limit_bytes live_blocks lz4_blocks payload_bytes; do

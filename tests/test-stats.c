@@ -30,8 +30,8 @@
 START_TEST (test_table_is_sound)
 {
   static const char *const units[] = {
-    "bytes", "blocks", "requests", "events", "seconds", "microseconds",
-    "ratio", "1"
+    "bytes",   "blocks",       "requests", "events",
+    "seconds", "microseconds", "ratio",    "1",
   };
   unsigned i, j;
 
@@ -43,13 +43,13 @@ START_TEST (test_table_is_sound)
 
     ck_assert (islower (desc->name[0]));
     ck_assert_uint_eq (strspn (desc->name, "abcdefghijklmnopqrstuvwxyz_"
-                               "0123456789"),
+                                           "0123456789"),
                        strlen (desc->name));
     ck_assert_msg (strstr (desc->name, "_total") == NULL,
                    "%s: Prometheus counters get _total", desc->name);
-    ck_assert_msg (help_bytes > 0 && strpbrk (desc->help, "\n\\\"") == NULL
-                   && desc->help[help_bytes - 1] != '.', "%s: help",
-                   desc->name);
+    ck_assert_msg (help_bytes > 0 && strpbrk (desc->help, "\n\\\"") == NULL &&
+                     desc->help[help_bytes - 1] != '.',
+                   "%s: help", desc->name);
     for (j = 0; j < sizeof units / sizeof units[0]; ++j)
       known |= strcmp (desc->unit, units[j]) == 0;
     ck_assert_msg (known, "%s: unit %s", desc->name, desc->unit);
@@ -71,8 +71,9 @@ START_TEST (test_value_is_of_its_field)
   stats.uptime_seconds = 9;
   for (i = 0; i < nr_stats; ++i) {
     const char *name = stats_table[i].name;
-    const uint64_t expected = strcmp (name, "held_bytes") == 0 ? 7
-      : strcmp (name, "uptime_seconds") == 0 ? 9 : 0;
+    const uint64_t expected = strcmp (name, "held_bytes") == 0       ? 7
+                              : strcmp (name, "uptime_seconds") == 0 ? 9
+                                                                     : 0;
     ck_assert_uint_eq (stats_value (&stats, &stats_table[i]), expected);
   }
 }
@@ -160,8 +161,8 @@ START_TEST (test_percentile)
       if (rank == 0)
         rank = 1;
       ck_assert_uint_eq (histogram_percentile_ns (&histogram, asked[i]),
-                         histogram_bound_ns (histogram_bucket
-                                             (times[rank - 1])));
+                         histogram_bound_ns (
+                           histogram_bucket (times[rank - 1])));
     }
   }
 }
@@ -205,14 +206,14 @@ prometheus_check (const char *text)
 START_TEST (test_json_fault)
 {
   static const char *const bad[] = {
-    "", "{", "{}x", "{\"a\" 1}", "{\"a\": }", "{\"a\": 1,}", "[1 2]", "01",
-    "1.", "\"\n\"", "{a: 1}", "inf", "{\"a\": 1}}", "[1,]", "nul"
+    "",    "{",  "{}x",    "{\"a\" 1}", "{\"a\": }", "{\"a\": 1,}", "[1 2]",
+    "01",  "1.", "\"\n\"", "{a: 1}",    "inf",       "{\"a\": 1}}", "[1,]",
+    "nul",
   };
   unsigned i;
 
   for (i = 0; i < sizeof bad / sizeof bad[0]; ++i)
-    ck_assert_msg (json_fault (bad[i]) != NULL, "taken for JSON: %s",
-                   bad[i]);
+    ck_assert_msg (json_fault (bad[i]) != NULL, "taken for JSON: %s", bad[i]);
   json_check ("{\"a\": [1, 2.5, null, \"x\", {}], \"b\": {\"c\": 0}}\n");
 }
 END_TEST
@@ -222,10 +223,16 @@ END_TEST
 START_TEST (test_prometheus_fault)
 {
   static const char *const bad[] = {
-    "", "a 1\n", "# TYPE a gauge\na 1\n", "# HELP a help\na 1\n",
-    HEAD ("a", "gauge") "a 1", HEAD ("a", "gauge") "b 1\n",
-    HEAD ("a", "gauge") "a x\n", HEAD ("a", "gauge") "\na 1\n",
-    HEAD ("a", "counter") "a 1\n", HEAD ("1a", "gauge") "1a 1\n",
+    "",
+    "a 1\n",
+    "# TYPE a gauge\na 1\n",
+    "# HELP a help\na 1\n",
+    HEAD ("a", "gauge") "a 1",
+    HEAD ("a", "gauge") "b 1\n",
+    HEAD ("a", "gauge") "a x\n",
+    HEAD ("a", "gauge") "\na 1\n",
+    HEAD ("a", "counter") "a 1\n",
+    HEAD ("1a", "gauge") "1a 1\n",
     HEAD ("h", "histogram") "h_bucket{le=\"1\"} 2\nh_bucket{le=\"+Inf\"} 1\n",
     HEAD ("h", "histogram") "h_bucket{le=\"2\"} 1\nh_bucket{le=\"1\"} 1\n",
     HEAD ("h", "histogram") "h_bucket{le=\"1\"} 1\nh_count 1\n",
@@ -236,12 +243,12 @@ START_TEST (test_prometheus_fault)
   for (i = 0; i < sizeof bad / sizeof bad[0]; ++i)
     ck_assert_msg (prometheus_fault (bad[i], &nr) != NULL,
                    "taken for Prometheus' format: %s", bad[i]);
-  ck_assert_uint_eq (prometheus_check (HEAD ("a_total", "counter")
-                                       "a_total 1\n"
-                                       HEAD ("h", "histogram")
-                                       "h_bucket{le=\"0.5\"} 1\n"
-                                       "h_bucket{le=\"+Inf\"} 1\n"
-                                       "h_sum 0.25\nh_count 1\n"), 2);
+  ck_assert_uint_eq (prometheus_check (
+                       HEAD ("a_total", "counter") "a_total 1\n" HEAD (
+                         "h", "histogram") "h_bucket{le=\"0.5\"} 1\n"
+                                           "h_bucket{le=\"+Inf\"} 1\n"
+                                           "h_sum 0.25\nh_count 1\n"),
+                     2);
 }
 END_TEST
 
@@ -268,9 +275,12 @@ fill_report (void)
   report.write_latency.sum_ns = 2100;
   report.nr_classes = 3;
   report.classes[1] = (struct pool_class_stats) {
-    .object_bytes = 48, .objects_per_zspage = 5461, .nr_inuse = 5500,
-    .nr_zspages = 2, .resident_bytes = 270336, .by_fullness = { [0] = 1,
-    [8] = 1 }
+    .object_bytes = 48,
+    .objects_per_zspage = 5461,
+    .nr_inuse = 5500,
+    .nr_zspages = 2,
+    .resident_bytes = 270336,
+    .by_fullness = { [0] = 1, [8] = 1 },
   };
 }
 
@@ -314,9 +324,9 @@ START_TEST (test_text)
   ck_assert_str_eq (strsep (&rest, "\n"), "compress zstd:-3");
   ck_assert_str_eq (rest + strlen (rest) - 7, "0.75:3\n");
   has (rest, "read_latency_p99.9_us inf\nread_latency_buckets_us 0.75:1 1:4"
-       " 1.5:9 2:16 ");
+             " 1.5:9 2:16 ");
   has (rest, " inf:1521\nwrite_latency_p50_us 0.75\nwrite_latency_p99_us"
-       " 0.75\n");
+             " 0.75\n");
   free (text);
 }
 END_TEST
@@ -330,8 +340,8 @@ START_TEST (test_json)
   text = print (STATS_JSON, false);
   json_check (text);
   for (i = 0; i < nr_stats; ++i) {
-    snprintf (expected, sizeof expected, "\n  \"%s\": %u,",
-              stats_table[i].name, 1000 + i);
+    snprintf (expected, sizeof expected, "\n  \"%s\": %u,", stats_table[i].name,
+              1000 + i);
     has (text, expected);
   }
   has (text, "\"compress\": \"zstd:-3\"");
@@ -372,13 +382,13 @@ START_TEST (test_no_limit)
   static const char *const expected[] = {
     [STATS_TEXT] = "\nlimit_bytes none\n",
     [STATS_JSON] = "\"limit_bytes\": null,",
-    [STATS_PROMETHEUS] = "\nzmem_limit_bytes +Inf\n"
+    [STATS_PROMETHEUS] = "\nzmem_limit_bytes +Inf\n",
   };
   char *text;
 
   fill_report ();
   report.stats.limit_bytes = PAGES_NO_LIMIT;
-  report.stats.hole_blocks = PAGES_NO_LIMIT;    /* a number like any */
+  report.stats.hole_blocks = PAGES_NO_LIMIT; /* a number like any */
   text = print ((enum stats_format) _i, false);
   has (text, expected[_i]);
   has (text, "18446744073709551615");
@@ -397,10 +407,10 @@ START_TEST (test_classes)
   fill_report ();
   text = print (STATS_TEXT, true);
   ck_assert_str_eq (text, "class object_bytes objects inuse zspages"
-                    " resident_bytes wasted_bytes fullness group0 group1"
-                    " group2 group3 group4 group5 group6 group7 full\n"
-                    "1 48 10922 5500 2 270336 6336 1,0,0,0,0,0,0,0,1"
-                    " 1 0 0 0 0 0 0 0 1\n");
+                          " resident_bytes wasted_bytes fullness group0 group1"
+                          " group2 group3 group4 group5 group6 group7 full\n"
+                          "1 48 10922 5500 2 270336 6336 1,0,0,0,0,0,0,0,1"
+                          " 1 0 0 0 0 0 0 0 1\n");
   free (text);
 
   text = print (STATS_JSON, true);
@@ -408,8 +418,8 @@ START_TEST (test_classes)
   has (text, "\"object_bytes\": 48,");
   has (text, "\"wasted_bytes\": 6336,");
   has (text, "\"fullness\": [1,0,0,0,0,0,0,0,1], \"group0\": 1,"
-       " \"group1\": 0, \"group2\": 0, \"group3\": 0, \"group4\": 0,"
-       " \"group5\": 0, \"group6\": 0, \"group7\": 0, \"full\": 1}");
+             " \"group1\": 0, \"group2\": 0, \"group3\": 0, \"group4\": 0,"
+             " \"group5\": 0, \"group6\": 0, \"group7\": 0, \"full\": 1}");
   free (text);
 
   report.nr_classes = 0;
@@ -425,8 +435,10 @@ static struct store *
 open_store (void)
 {
   const struct store_params params = {
-    .size_bytes = 16 * MIB, .limit_bytes = 64 * MIB,
-    .codec = { CODEC_LZ4, 1 }, .nr_contexts = 2
+    .size_bytes = 16 * MIB,
+    .limit_bytes = 64 * MIB,
+    .codec = { CODEC_LZ4, 1 },
+    .nr_contexts = 2,
   };
   struct store *store;
 
@@ -448,7 +460,8 @@ START_TEST (test_report_of_a_disk)
   for (i = 0; i < 20; ++i) {
     make_block (&rng, i < 5 ? CONTENT_RANDOM : CONTENT_TEXT, block);
     ck_assert_int_eq (requests_write (store, block, sizeof block,
-                                      i * sizeof block), 0);
+                                      i * sizeof block),
+                      0);
   }
   ck_assert_int_eq (requests_read (store, block, sizeof block, 0), 0);
 
@@ -511,8 +524,7 @@ main (void)
   tcase_add_test (tcase, test_text);
   tcase_add_test (tcase, test_json);
   tcase_add_test (tcase, test_prometheus);
-  tcase_add_loop_test (tcase, test_no_limit, STATS_TEXT,
-                       STATS_PROMETHEUS + 1);
+  tcase_add_loop_test (tcase, test_no_limit, STATS_TEXT, STATS_PROMETHEUS + 1);
   tcase_add_test (tcase, test_classes);
   tcase_add_test (tcase, test_report_of_a_disk);
   tcase_add_loop_test (tcase, test_string, STATS_TEXT, STATS_PROMETHEUS + 1);

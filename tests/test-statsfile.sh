@@ -66,7 +66,7 @@ complained () { grep -q 'statsfile=.*cannot be written' "$log"; }
 check "trouble is said" wait_for 120 complained
 # Two more intervals, by the server's clock.
 later=$(($(stat_value uptime_seconds) + 3))
-has_uptime () { at_least "$(stat_value uptime_seconds)" $later; }
+has_uptime () { at_least "$(stat_value uptime_seconds)" "$later"; }
 check "time goes by" wait_for 120 has_uptime
 check "once" is_equal "$(grep -c 'statsfile=' "$log")" 1
 check "the disk does not mind" nbdcopy "$tmp/text" "$uri"

@@ -131,7 +131,9 @@ one_request (struct rng *rng)
   int r;
 
   switch (rng_below (rng, 8)) {
-  case 0: case 1: case 2:
+  case 0:
+  case 1:
+  case 2:
     r = store_read (store, buf, TEST_BLOCK_BYTES, offset);
     break;
   case 3:
@@ -149,7 +151,7 @@ one_request (struct rng *rng)
     sleep_us (20);
 }
 
-static unsigned nr_requests;    /* a client; */
+static unsigned nr_requests; /* a client; */
 static bool count_them;
 static atomic_ulong nr_faults;
 
@@ -202,15 +204,18 @@ START_TEST (test_steady)
   const unsigned nr = TEST_SANITIZED ? 1000 : 4000;
   struct pages_ops ops = pages_anonymous;
   struct store_params params = {
-    .size_bytes = DISK_BYTES, .limit_bytes = 512 * MIB, .reserve = true,
-    .pages_ops = &ops
+    .size_bytes = DISK_BYTES,
+    .limit_bytes = 512 * MIB,
+    .reserve = true,
+    .pages_ops = &ops,
   };
   struct stats before, after;
   char error[200] = "";
 
   ops.populate = populate_counted;
   ck_assert_int_eq (codec_spec_parse (codecs[_i], &params.codec, error,
-                                      sizeof error), 0);
+                                      sizeof error),
+                    0);
   ck_assert_int_eq (store_create (&params, &store), 0);
   ck_assert_int_eq (store_start (store), 0);
   ck_assert_int_eq (store_start_worker (store), 0);
@@ -249,8 +254,10 @@ END_TEST
 START_TEST (test_table)
 {
   struct store_params params = {
-    .size_bytes = 4096 * MIB, .limit_bytes = 513 * MIB, .reserve = true,
-    .codec = { CODEC_LZ4, 1 }
+    .size_bytes = 4096 * MIB,
+    .limit_bytes = 513 * MIB,
+    .reserve = true,
+    .codec = { CODEC_LZ4, 1 },
   };
   uint64_t pinned_min, other_min;
   struct stats stats;
@@ -264,8 +271,7 @@ START_TEST (test_table)
     ck_assert_uint_eq (stats.live_regions, pinned ? 2048 : 0);
     *(pinned ? &pinned_min : &other_min) = store_min_limit (store);
     ck_assert_uint_eq (store_min_limit (store), store_min_bytes (&params));
-    ck_assert_int_eq (store_write (store, contents[1], TEST_BLOCK_BYTES, 0),
-                      0);
+    ck_assert_int_eq (store_write (store, contents[1], TEST_BLOCK_BYTES, 0), 0);
     ck_assert_int_eq (store_trim (store, TEST_BLOCK_BYTES, 0), 0);
     store_stats (store, &stats);
     ck_assert_uint_eq (stats.live_regions, pinned ? 2048 : 0);
@@ -281,8 +287,11 @@ END_TEST
 START_TEST (test_limit_lowered)
 {
   struct store_params params = {
-    .size_bytes = DISK_BYTES, .limit_bytes = 512 * MIB, .reserve = true,
-    .codec = { CODEC_LZ4, 1 }, .compact_manual = _i
+    .size_bytes = DISK_BYTES,
+    .limit_bytes = 512 * MIB,
+    .reserve = true,
+    .codec = { CODEC_LZ4, 1 },
+    .compact_manual = _i,
   };
   struct stats stats = { .reserve_bytes = 0 };
   uint64_t held, limit;

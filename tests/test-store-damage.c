@@ -44,8 +44,7 @@ START_TEST (test_damage_is_seen)
   uint64_t nr_seen = 0;
 
   init_rng (50 + (uint64_t) _i);
-  for (unsigned content = CONTENT_PATTERN64; content < NR_CONTENTS;
-       ++content) {
+  for (unsigned content = CONTENT_PATTERN64; content < NR_CONTENTS; ++content) {
     uint32_t bytes;
     uint8_t *payload;
 
@@ -53,14 +52,15 @@ START_TEST (test_damage_is_seen)
     payload = store_payload_for_test (disk.store, 1, &bytes);
     ck_assert_ptr_nonnull (payload);
     for (unsigned i = 0; i < 200; ++i) {
-      const uint32_t at = i == 0 ? 0 : i == 1 ? bytes - 1
-        : rng_below (&rng, bytes);
+      const uint32_t at = i == 0   ? 0
+                          : i == 1 ? bytes - 1
+                                   : rng_below (&rng, bytes);
       const uint8_t bit = (uint8_t) (1 << rng_below (&rng, 8));
       payload[at] ^= bit;
-      ck_assert_int_eq (store_read (disk.store, back, BLOCK_BYTES,
-                                    BLOCK_BYTES), -EIO);
-      ck_assert_int_eq (store_read (disk.store, back, 1,
-                                    BLOCK_BYTES + 17), -EIO);
+      ck_assert_int_eq (store_read (disk.store, back, BLOCK_BYTES, BLOCK_BYTES),
+                        -EIO);
+      ck_assert_int_eq (store_read (disk.store, back, 1, BLOCK_BYTES + 17),
+                        -EIO);
       payload[at] ^= bit;
       nr_seen += 2;
     }
@@ -87,7 +87,10 @@ damage_block (struct disk *disk, uint64_t blkno)
 START_TEST (test_damage_stays_on_its_block)
 {
   static const enum content contents[] = {
-    CONTENT_TEXT, CONTENT_RANDOM, CONTENT_PATTERN64, CONTENT_SO
+    CONTENT_TEXT,
+    CONTENT_RANDOM,
+    CONTENT_PATTERN64,
+    CONTENT_SO,
   };
   struct disk disk = disk_open (SIZE, PAGES_NO_LIMIT, "lz4");
   uint8_t back[BLOCK_BYTES];
@@ -100,7 +103,8 @@ START_TEST (test_damage_stays_on_its_block)
   for (uint64_t i = 0; i < 64; ++i) {
     const bool bad = i >= 16 && i < 32;
     ck_assert_int_eq (store_read (disk.store, back, BLOCK_BYTES,
-                                  i * BLOCK_BYTES), bad ? -EIO : 0);
+                                  i * BLOCK_BYTES),
+                      bad ? -EIO : 0);
     if (!bad)
       continue;
     /* Parts: refused, the block as it was, the neighbours too. */
@@ -108,8 +112,7 @@ START_TEST (test_damage_stays_on_its_block)
                       -EIO);
     ck_assert_int_eq (store_zero (disk.store, 100, i * BLOCK_BYTES + 9, true),
                       -EIO);
-    ck_assert_int_eq (store_read (disk.store, back, 1, i * BLOCK_BYTES),
-                      -EIO);
+    ck_assert_int_eq (store_read (disk.store, back, 1, i * BLOCK_BYTES), -EIO);
   }
   disk_verify (&disk, 16 * BLOCK_BYTES, 0);
   disk_verify (&disk, SIZE - 32 * BLOCK_BYTES, 32 * BLOCK_BYTES);
@@ -117,9 +120,14 @@ START_TEST (test_damage_stays_on_its_block)
 
   for (uint64_t i = 16; i < 32; ++i)
     switch (i % 3) {
-    case 0: write_block (&disk, i, CONTENT_TEXT); break;
-    case 1: disk_trim (&disk, BLOCK_BYTES, i * BLOCK_BYTES); break;
-    default: disk_zero (&disk, BLOCK_BYTES, i * BLOCK_BYTES, false);
+    case 0:
+      write_block (&disk, i, CONTENT_TEXT);
+      break;
+    case 1:
+      disk_trim (&disk, BLOCK_BYTES, i * BLOCK_BYTES);
+      break;
+    default:
+      disk_zero (&disk, BLOCK_BYTES, i * BLOCK_BYTES, false);
     }
   disk_check_all (&disk);
   disk_close (&disk);
@@ -139,8 +147,8 @@ START_TEST (test_trim_beside_damage)
   store_trim (disk.store, 3 * BLOCK_BYTES, 100);
   ck_assert_int_eq (store_read (disk.store, back, 100, 3 * BLOCK_BYTES), 0);
   ck_assert (is_all_zero (back, 100));
-  ck_assert_int_eq (store_read (disk.store, back, BLOCK_BYTES,
-                                2 * BLOCK_BYTES), 0);
+  ck_assert_int_eq (store_read (disk.store, back, BLOCK_BYTES, 2 * BLOCK_BYTES),
+                    0);
   ck_assert (is_all_zero (back, BLOCK_BYTES));
   disk_check (&disk);
   disk_close (&disk);

@@ -24,7 +24,7 @@
 #include "test-util.h"
 
 #define SIZE (32 * MIB)
-#define ROOM (6 * MIB)          /* above what an empty disk holds */
+#define ROOM (6 * MIB) /* above what an empty disk holds */
 
 static struct rng rng;
 static uint8_t block[BLOCK_BYTES];
@@ -33,12 +33,14 @@ static uint64_t
 limit_for (const char *codec, uint64_t room)
 {
   struct store_params params = {
-    .size_bytes = SIZE, .limit_bytes = PAGES_NO_LIMIT
+    .size_bytes = SIZE,
+    .limit_bytes = PAGES_NO_LIMIT,
   };
   char error[256];
 
   ck_assert_int_eq (codec_spec_parse (codec, &params.codec, error,
-                                      sizeof error), 0);
+                                      sizeof error),
+                    0);
   return store_min_bytes (&params) + room;
 }
 
@@ -61,8 +63,8 @@ try_block (struct disk *disk, uint64_t blkno, enum content content)
   ck_assert (r == 0 || r == -ENOSPC);
   if (r == 0) {
     memcpy (disk->shadow + at, block, BLOCK_BYTES);
-    disk->kinds[blkno] = is_all_zero (block, BLOCK_BYTES) ? SHADOW_ZERO
-      : SHADOW_DATA;
+    disk->kinds[blkno] =
+      is_all_zero (block, BLOCK_BYTES) ? SHADOW_ZERO : SHADOW_DATA;
   }
   disk_verify (disk, BLOCK_BYTES, at);
   return r;
@@ -85,7 +87,9 @@ fill_with (struct disk *disk, uint64_t first, enum content content)
 START_TEST (test_least_limit)
 {
   struct store_params params = {
-    .size_bytes = SIZE, .codec = { CODEC_LZ4, 1 }, .pages_ops = &probe_ops
+    .size_bytes = SIZE,
+    .codec = { CODEC_LZ4, 1 },
+    .pages_ops = &probe_ops,
   };
   struct store *store = NULL;
 
@@ -118,9 +122,10 @@ START_TEST (test_full_of_random_data)
   disk_check_all (&disk);
   /* Any other block is refused as well; none of it is lost. */
   for (unsigned i = 0; i < 100; ++i)
-    ck_assert_int_eq (try_block (&disk, n + rng_below (&rng,
-                                                       disk.nr_blocks - n),
-                                 CONTENT_RANDOM), -ENOSPC);
+    ck_assert_int_eq (try_block (&disk,
+                                 n + rng_below (&rng, disk.nr_blocks - n),
+                                 CONTENT_RANDOM),
+                      -ENOSPC);
   disk_check_all (&disk);
   disk_close (&disk);
 }
@@ -258,8 +263,8 @@ START_TEST (test_discard_at_the_limit)
   disk_check_all (&disk);
   fill_with (&disk, n, CONTENT_RANDOM);
   for (unsigned i = 0; i < 50; ++i) {
-    const uint64_t at = rng_between (&rng, 64 * BLOCK_BYTES,
-                                     n * BLOCK_BYTES / 2);
+    const uint64_t at =
+      rng_between (&rng, 64 * BLOCK_BYTES, n * BLOCK_BYTES / 2);
     const uint64_t count = rng_below (&rng, 8 * BLOCK_BYTES);
     /* What the edges become is less than they were. */
     disk_trim (&disk, count, at);
@@ -353,8 +358,8 @@ press_on (void *arg)
   rng_init (&mine, test_seed (), 100 + thread);
   for (unsigned i = 0; i < nr; ++i) {
     const uint64_t blocks = rng_between (&mine, 1, 32);
-    const uint64_t at = (thread * part + rng_below (&mine, part - blocks))
-      * BLOCK_BYTES;
+    const uint64_t at =
+      (thread * part + rng_below (&mine, part - blocks)) * BLOCK_BYTES;
     int r;
 
     if (rng_once_in (&mine, 5))
@@ -397,19 +402,17 @@ START_TEST (test_threads_at_the_limit)
   shared_store = disk.store;
   shared_limit = disk_stats (&disk).limit_bytes;
   atomic_store (&threads_done, false);
-  ck_assert_int_eq (pthread_create (&watcher, NULL, watch_held, &nr_looks),
-                    0);
+  ck_assert_int_eq (pthread_create (&watcher, NULL, watch_held, &nr_looks), 0);
   for (uintptr_t i = 0; i < NR_THREADS; ++i)
-    ck_assert_int_eq (pthread_create (&threads[i], NULL, press_on,
-                                      (void *) i), 0);
+    ck_assert_int_eq (pthread_create (&threads[i], NULL, press_on, (void *) i),
+                      0);
   for (unsigned i = 0; i < NR_THREADS; ++i)
     pthread_join (threads[i], NULL);
   atomic_store (&threads_done, true);
   pthread_join (watcher, NULL);
   ck_assert_uint_gt (nr_looks, 0);
   ck_assert_uint_le (disk_stats (&disk).held_highest_bytes, shared_limit);
-  ck_assert_uint_gt (disk_stats (&disk).held_highest_bytes,
-                     shared_limit - MIB);
+  ck_assert_uint_gt (disk_stats (&disk).held_highest_bytes, shared_limit - MIB);
   disk_check (&disk);
   disk_close (&disk);
 }
@@ -454,8 +457,8 @@ START_TEST (test_incompressible_data)
   fill_disk (&disk, true);
   stats = disk_stats (&disk);
   ck_assert_uint_eq (stats.raw_blocks, disk.nr_blocks);
-  ck_assert_msg (stats.held_bytes <= size + size / 100
-                 + allowed_metadata (&stats),
+  ck_assert_msg (stats.held_bytes <=
+                   size + size / 100 + allowed_metadata (&stats),
                  "held %" PRIu64 " for %" PRIu64 " of incompressible data",
                  stats.held_bytes, size);
   ck_assert_uint_le (stats.metadata_bytes, allowed_metadata (&stats));
@@ -467,8 +470,7 @@ END_TEST
 /* Fresh: blocks of text of all payload sizes, written once. */
 START_TEST (test_fresh_overhead)
 {
-  const uint64_t size = test_quick () || TEST_SANITIZED ? 64 * MIB
-    : 256 * MIB;
+  const uint64_t size = test_quick () || TEST_SANITIZED ? 64 * MIB : 256 * MIB;
   struct disk disk = disk_open_bare (size, PAGES_NO_LIMIT, "lz4");
   struct stats stats;
   uint64_t payload;
@@ -478,11 +480,12 @@ START_TEST (test_fresh_overhead)
   stats = disk_stats (&disk);
   payload = stats.payload_rounded_bytes;
   ck_assert_uint_gt (stats.lz4_blocks, disk.nr_blocks * 9 / 10);
-  ck_assert_msg (stats.held_bytes <= payload + payload * 15 / 1000
-                 + allowed_metadata (&stats),
+  ck_assert_msg (stats.held_bytes <=
+                   payload + payload * 15 / 1000 + allowed_metadata (&stats),
                  "held %" PRIu64 " (metadata %" PRIu64 ", allowed %" PRIu64
-                 ") for payloads of %" PRIu64, stats.held_bytes,
-                 stats.metadata_bytes, allowed_metadata (&stats), payload);
+                 ") for payloads of %" PRIu64,
+                 stats.held_bytes, stats.metadata_bytes,
+                 allowed_metadata (&stats), payload);
   ck_assert_uint_le (stats.metadata_bytes, allowed_metadata (&stats));
   disk_check (&disk);
 
@@ -508,7 +511,8 @@ START_TEST (test_sparse_metadata)
   for (uint64_t i = 0; i < disk.nr_blocks; i += 300) {
     make_block (&rng, (enum content) (i / 300 % NR_CONTENTS), block);
     ck_assert_int_eq (store_write (disk.store, block, BLOCK_BYTES,
-                                   i * BLOCK_BYTES), 0);
+                                   i * BLOCK_BYTES),
+                      0);
   }
   stats = disk_stats (&disk);
   ck_assert_uint_eq (stats.live_regions, 64);

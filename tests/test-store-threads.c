@@ -27,7 +27,7 @@
 #include "test-util.h"
 
 #define NR_VARIANTS 16
-#define NR_BLOCKS 96            /* of 16: 6 groups, shared by everybody */
+#define NR_BLOCKS 96 /* of 16: 6 groups, shared by everybody */
 #define NR_WRITERS 4
 #define NR_READERS 3
 
@@ -100,8 +100,7 @@ read_variants (void *arg)
   while (!atomic_load (&done)) {
     const uint64_t n = rng_between (&rng, 1, 20);
     const uint64_t first = rng_below (&rng, NR_BLOCKS - n);
-    const int r = store_read (store, buf, n * BLOCK_BYTES,
-                              first * BLOCK_BYTES);
+    const int r = store_read (store, buf, n * BLOCK_BYTES, first * BLOCK_BYTES);
 
     if (r != 0)
       test_note_failure ("read gave %d", r);
@@ -143,15 +142,15 @@ ask_questions (void *arg)
   while (!atomic_load (&done)) {
     struct coverage coverage = { 0 };
 
-    if (store_extents (store, size, 0, false, note_extent, &coverage) != 0
-        || coverage.next != size)
+    if (store_extents (store, size, 0, false, note_extent, &coverage) != 0 ||
+        coverage.next != size)
       test_note_failure ("extents end at %" PRIu64, coverage.next);
     store_stats (store, &stats);
     if (stats.hole_blocks > nr_blocks || stats.live_blocks > nr_blocks)
       test_note_failure ("%" PRIu64 " holes, %" PRIu64 " live of %" PRIu64,
                          stats.hole_blocks, stats.live_blocks, nr_blocks);
-    if (stats.payload_bytes > nr_blocks * BLOCK_BYTES
-        || stats.checksum_failures > 0)
+    if (stats.payload_bytes > nr_blocks * BLOCK_BYTES ||
+        stats.checksum_failures > 0)
       test_note_failure ("payload %" PRIu64 ", checksum failures %" PRIu64,
                          stats.payload_bytes, stats.checksum_failures);
     sleep_us (30);
@@ -160,20 +159,22 @@ ask_questions (void *arg)
 }
 
 static void
-run_threads (void *(*other) (void *))
+run_threads (void *(*other) (void *) )
 {
   pthread_t writers[NR_WRITERS], readers[NR_READERS], asker, other_thread;
 
   atomic_store (&done, false);
   for (uintptr_t i = 0; i < NR_READERS; ++i)
     ck_assert_int_eq (pthread_create (&readers[i], NULL, read_variants,
-                                      (void *) i), 0);
+                                      (void *) i),
+                      0);
   ck_assert_int_eq (pthread_create (&asker, NULL, ask_questions, NULL), 0);
   if (other != NULL)
     ck_assert_int_eq (pthread_create (&other_thread, NULL, other, NULL), 0);
   for (uintptr_t i = 0; i < NR_WRITERS; ++i)
     ck_assert_int_eq (pthread_create (&writers[i], NULL, write_variants,
-                                      (void *) i), 0);
+                                      (void *) i),
+                      0);
   for (unsigned i = 0; i < NR_WRITERS; ++i)
     pthread_join (writers[i], NULL);
   atomic_store (&done, true);
@@ -195,8 +196,9 @@ check_and_close (struct disk *disk)
   ck_assert_msg (store_check (disk->store, error, sizeof error) == 0, "%s",
                  error);
   stats = disk_stats (disk);
-  ck_assert_uint_eq (stats.held_bytes, probe_rss_bytes ()
-                     + stats.context_bytes + disk->other_foreign);
+  ck_assert_uint_eq (stats.held_bytes, probe_rss_bytes () +
+                                         stats.context_bytes +
+                                         disk->other_foreign);
   disk_close (disk);
 }
 
@@ -205,8 +207,8 @@ static const char *const codecs[] = { "lz4", "zstd:1", "none" };
 
 START_TEST (test_blocks_are_not_torn)
 {
-  struct disk disk = disk_open_bare (NR_BLOCKS * BLOCK_BYTES, PAGES_NO_LIMIT,
-                                     codecs[_i]);
+  struct disk disk =
+    disk_open_bare (NR_BLOCKS * BLOCK_BYTES, PAGES_NO_LIMIT, codecs[_i]);
 
   make_variants ();
   store = disk.store;
@@ -237,18 +239,20 @@ add_ballast (struct disk *disk)
   }
   ck_assert_int_eq (r, -ENOSPC);
   ck_assert_int_eq (store_trim (disk->store, 24 * BLOCK_BYTES,
-                                (blkno - 25) * BLOCK_BYTES), 0);
+                                (blkno - 25) * BLOCK_BYTES),
+                    0);
 }
 
 /* At the limit blocks are written over in place. */
 START_TEST (test_blocks_are_not_torn_at_the_limit)
 {
   const struct store_params params = {
-    .size_bytes = 8 * MIB, .codec = { CODEC_LZ4, 1 },
-    .limit_bytes = PAGES_NO_LIMIT
+    .size_bytes = 8 * MIB,
+    .codec = { CODEC_LZ4, 1 },
+    .limit_bytes = PAGES_NO_LIMIT,
   };
-  struct disk disk = disk_open_bare (params.size_bytes,
-                                     store_min_bytes (&params), "lz4");
+  struct disk disk =
+    disk_open_bare (params.size_bytes, store_min_bytes (&params), "lz4");
 
   make_variants ();
   add_ballast (&disk);
@@ -265,8 +269,8 @@ static void *
 switch_codecs (void *arg)
 {
   static const struct codec_spec specs[] = {
-    { CODEC_ZSTD, 1 }, { CODEC_LZ4, 1 }, { CODEC_ZSTD, -3 }, { CODEC_RAW, 0 },
-    { CODEC_LZ4, 7 },
+    { CODEC_ZSTD, 1 }, { CODEC_LZ4, 1 }, { CODEC_ZSTD, -3 },
+    { CODEC_RAW, 0 },  { CODEC_LZ4, 7 },
   };
 
   (void) arg;
@@ -291,8 +295,8 @@ START_TEST (test_codec_changes_under_requests)
   may_be_full = false;
   nr_ops = 300;
   for (unsigned i = 0; i < nr_rounds && test_nr_failures () == 0; ++i) {
-    struct disk disk = disk_open_bare (NR_BLOCKS * BLOCK_BYTES,
-                                       PAGES_NO_LIMIT, "lz4");
+    struct disk disk =
+      disk_open_bare (NR_BLOCKS * BLOCK_BYTES, PAGES_NO_LIMIT, "lz4");
     store = disk.store;
     run_threads (switch_codecs);
     check_and_close (&disk);
@@ -322,13 +326,13 @@ share_region (void *arg)
     const unsigned content = rng_between (&rng, 1, NR_CONTENTS - 1);
 
     make_block (&rng, (enum content) content, block);
-    if (store_write (store, block, BLOCK_BYTES, at) != 0
-        || store_read (store, back, BLOCK_BYTES, at) != 0
-        || memcmp (block, back, BLOCK_BYTES) != 0)
+    if (store_write (store, block, BLOCK_BYTES, at) != 0 ||
+        store_read (store, back, BLOCK_BYTES, at) != 0 ||
+        memcmp (block, back, BLOCK_BYTES) != 0)
       test_note_failure ("a write was lost");
-    if (store_trim (store, BLOCK_BYTES, at) != 0
-        || store_read (store, back, BLOCK_BYTES, at) != 0
-        || !is_all_zero (back, BLOCK_BYTES))
+    if (store_trim (store, BLOCK_BYTES, at) != 0 ||
+        store_read (store, back, BLOCK_BYTES, at) != 0 ||
+        !is_all_zero (back, BLOCK_BYTES))
       test_note_failure ("a trim was lost");
   }
   return NULL;
@@ -345,7 +349,8 @@ START_TEST (test_region_comes_and_goes)
   ck_assert_int_eq (pthread_create (&asker, NULL, ask_questions, NULL), 0);
   for (uintptr_t i = 0; i < NR_SHARERS; ++i)
     ck_assert_int_eq (pthread_create (&threads[i], NULL, share_region,
-                                      (void *) i), 0);
+                                      (void *) i),
+                      0);
   for (unsigned i = 0; i < NR_SHARERS; ++i)
     pthread_join (threads[i], NULL);
   atomic_store (&done, true);
@@ -379,8 +384,8 @@ flip_kinds (void *arg)
 START_TEST (test_statistics_of_a_full_disk)
 {
   const unsigned nr_looks = test_quick () || TEST_SANITIZED ? 2000 : 20000;
-  struct disk disk = disk_open_bare (NR_FLIPPERS * 16 * BLOCK_BYTES,
-                                     PAGES_NO_LIMIT, "lz4");
+  struct disk disk =
+    disk_open_bare (NR_FLIPPERS * 16 * BLOCK_BYTES, PAGES_NO_LIMIT, "lz4");
   pthread_t threads[NR_FLIPPERS];
 
   make_variants ();
@@ -389,14 +394,14 @@ START_TEST (test_statistics_of_a_full_disk)
   atomic_store (&done, false);
   for (uintptr_t i = 0; i < NR_FLIPPERS; ++i)
     ck_assert_int_eq (pthread_create (&threads[i], NULL, flip_kinds,
-                                      (void *) i), 0);
+                                      (void *) i),
+                      0);
   for (unsigned i = 0; i < nr_looks; ++i) {
     const struct stats stats = disk_stats (&disk);
-    if (stats.hole_blocks > disk.nr_blocks
-        || stats.logical_bytes > disk.nr_blocks * BLOCK_BYTES)
+    if (stats.hole_blocks > disk.nr_blocks ||
+        stats.logical_bytes > disk.nr_blocks * BLOCK_BYTES)
       test_note_failure ("%" PRIu64 " holes, %" PRIu64 " live of %" PRIu64,
-                         stats.hole_blocks, stats.live_blocks,
-                         disk.nr_blocks);
+                         stats.hole_blocks, stats.live_blocks, disk.nr_blocks);
   }
   atomic_store (&done, true);
   for (unsigned i = 0; i < NR_FLIPPERS; ++i)

@@ -49,8 +49,9 @@ START_TEST (test_sizes_refused)
 {
   static const uint64_t sizes[] = { 0, STORE_MAX_BYTES + 1, UINT64_MAX };
   struct store_params params = {
-    .limit_bytes = PAGES_NO_LIMIT, .codec = { CODEC_LZ4, 1 },
-    .pages_ops = &probe_ops
+    .limit_bytes = PAGES_NO_LIMIT,
+    .codec = { CODEC_LZ4, 1 },
+    .pages_ops = &probe_ops,
   };
 
   for (unsigned i = 0; i < sizeof sizes / sizeof sizes[0]; ++i) {
@@ -66,8 +67,10 @@ END_TEST
 START_TEST (test_never_started)
 {
   const struct store_params params = {
-    .size_bytes = SIZE, .limit_bytes = PAGES_NO_LIMIT,
-    .codec = { CODEC_LZ4, 1 }, .pages_ops = &probe_ops
+    .size_bytes = SIZE,
+    .limit_bytes = PAGES_NO_LIMIT,
+    .codec = { CODEC_LZ4, 1 },
+    .pages_ops = &probe_ops,
   };
   struct store *store = NULL;
 
@@ -81,7 +84,8 @@ END_TEST
 START_TEST (test_fork_between)
 {
   const struct store_params params = {
-    .size_bytes = SIZE, .limit_bytes = PAGES_NO_LIMIT,
+    .size_bytes = SIZE,
+    .limit_bytes = PAGES_NO_LIMIT,
     .codec = { CODEC_LZ4, 1 },
   };
   char block[BLOCK_BYTES] = "after the fork", back[BLOCK_BYTES];
@@ -93,10 +97,10 @@ START_TEST (test_fork_between)
   pid = fork ();
   ck_assert_int_ne (pid, -1);
   if (pid == 0) {
-    const bool ok = store_start (store) == 0
-      && store_write (store, block, sizeof block, 12345) == 0
-      && store_read (store, back, sizeof back, 12345) == 0
-      && memcmp (block, back, sizeof back) == 0;
+    const bool ok = store_start (store) == 0 &&
+                    store_write (store, block, sizeof block, 12345) == 0 &&
+                    store_read (store, back, sizeof back, 12345) == 0 &&
+                    memcmp (block, back, sizeof back) == 0;
     _exit (ok ? 0 : 1);
   }
   ck_assert_int_eq (waitpid (pid, &status, 0), pid);
@@ -163,7 +167,9 @@ END_TEST
 START_TEST (test_raw_costs_a_block)
 {
   struct disk disk = disk_open (SIZE, PAGES_NO_LIMIT,
-                                _i == 0 ? "lz4" : _i == 1 ? "zstd" : "none");
+                                _i == 0   ? "lz4"
+                                : _i == 1 ? "zstd"
+                                          : "none");
   struct stats stats;
   uint32_t bytes;
   void *payload;
@@ -179,7 +185,8 @@ START_TEST (test_raw_costs_a_block)
   ck_assert_ptr_nonnull (payload);
   ck_assert_uint_eq (bytes, BLOCK_BYTES);
   ck_assert_int_eq (memcmp (payload, disk.shadow + 3 * BLOCK_BYTES,
-                            BLOCK_BYTES), 0);
+                            BLOCK_BYTES),
+                    0);
   disk_check_all (&disk);
   disk_close (&disk);
 }
@@ -187,8 +194,7 @@ END_TEST
 
 START_TEST (test_compressed_costs_less)
 {
-  struct disk disk = disk_open (SIZE, PAGES_NO_LIMIT,
-                                _i == 0 ? "lz4" : "zstd");
+  struct disk disk = disk_open (SIZE, PAGES_NO_LIMIT, _i == 0 ? "lz4" : "zstd");
   struct stats stats;
   uint8_t block[BLOCK_BYTES];
   uint32_t bytes;
@@ -218,17 +224,22 @@ END_TEST
 static const struct {
   size_t offset, count;
 } parts[] = {
-  { 0, 1 }, { 4095, 1 }, { 1, 4095 }, { 0, 4095 }, { 1, 4094 },
-  { 2047, 2 }, { 3, 5 }, { 512, 512 }, { 4092, 4 }, { 0, 4 }, { 2, 1021 },
+  { 0, 1 }, { 4095, 1 },  { 1, 4095 }, { 0, 4095 }, { 1, 4094 }, { 2047, 2 },
+  { 3, 5 }, { 512, 512 }, { 4092, 4 }, { 0, 4 },    { 2, 1021 },
 };
 #define NR_PARTS (sizeof parts / sizeof parts[0])
 
-enum part_op { PART_WRITE, PART_WRITE_ZERO, PART_ZERO, PART_PUNCH, PART_TRIM,
-               NR_PART_OPS };
+enum part_op {
+  PART_WRITE,
+  PART_WRITE_ZERO,
+  PART_ZERO,
+  PART_PUNCH,
+  PART_TRIM,
+  NR_PART_OPS
+};
 
 static void
-change_part (struct disk *disk, enum part_op op, size_t count,
-             uint64_t offset)
+change_part (struct disk *disk, enum part_op op, size_t count, uint64_t offset)
 {
   uint8_t buf[BLOCK_BYTES];
 
@@ -246,7 +257,8 @@ change_part (struct disk *disk, enum part_op op, size_t count,
   case PART_TRIM:
     disk_trim (disk, count, offset);
     break;
-  case PART_WRITE: case NR_PART_OPS:
+  case PART_WRITE:
+  case NR_PART_OPS:
   default:
     rng_fill (&rng, buf, sizeof buf);
     disk_write (disk, buf, count, offset);
@@ -326,8 +338,8 @@ END_TEST
 /* Requests at random against the shadow, on disks of many sizes. */
 
 static const uint64_t odd_sizes[] = {
-  1, 511, 4095, 4096, 4097, 65535, 65537, 2 * MIB - 1, 2 * MIB,
-  2 * MIB + 5, 6 * MIB + 4095,
+  1,     511,         4095,    4096,        4097,           65535,
+  65537, 2 * MIB - 1, 2 * MIB, 2 * MIB + 5, 6 * MIB + 4095,
 };
 #define NR_ODD_SIZES (sizeof odd_sizes / sizeof odd_sizes[0])
 
@@ -374,7 +386,8 @@ random_request (struct disk *disk, uint8_t *buf)
   case 2:
     disk_check_extents (disk, end - start, start);
     break;
-  case 3: case 4:
+  case 3:
+  case 4:
     disk_verify (disk, end - start, start);
     break;
   default:
@@ -441,12 +454,14 @@ START_TEST (test_extents_of_many_kinds)
   for (uint64_t i = 0; i < nr; i += 2)
     write_block (&disk, i, i % 3 ? CONTENT_PATTERN32 : CONTENT_ZERO);
   ck_assert_int_eq (store_extents (disk.store, disk.size, 0, false,
-                                   count_extent, &n), 0);
+                                   count_extent, &n),
+                    0);
   ck_assert_uint_eq (n, STORE_MAX_EXTENTS);
   disk_check_extents (&disk, disk.size, 0);
   n = 0;
   ck_assert_int_eq (store_extents (disk.store, disk.size, 0, false,
-                                   stop_at_fifth, &n), -77);
+                                   stop_at_fifth, &n),
+                    -77);
   ck_assert_uint_eq (n, 5);
   for (unsigned i = 0; i < 50; ++i) {
     const uint64_t from = rng_below (&rng, disk.size);
@@ -469,7 +484,8 @@ START_TEST (test_zero_without_punch_stays)
   ck_assert_uint_eq (disk_stats (&disk).same_filled_blocks,
                      SIZE / 2 / BLOCK_BYTES);
   ck_assert_int_eq (store_extents (disk.store, SIZE, 0, false, count_extent,
-                                   &n), 0);
+                                   &n),
+                    0);
   ck_assert_uint_eq (n, 2);
   disk_check_all (&disk);
   disk_zero (&disk, SIZE, 0, true);
@@ -492,7 +508,8 @@ START_TEST (test_huge_disk)
   ck_assert_uint_le (held, MIB + size / BLOCK_BYTES / 10);
   ck_assert_uint_le (held, 10 * MIB);
   ck_assert_int_eq (store_extents (disk.store, size, 0, false, count_extent,
-                                   &n), 0);
+                                   &n),
+                    0);
   ck_assert_uint_eq (n, 1);
   ck_assert_int_eq (store_trim (disk.store, size, 0), 0);
   ck_assert_int_eq (store_zero (disk.store, size, 0, true), 0);
@@ -506,7 +523,8 @@ START_TEST (test_huge_disk)
   ck_assert_int_eq (memcmp (buf, back, 10), 0);
   n = 0;
   ck_assert_int_eq (store_extents (disk.store, size, 0, false, count_extent,
-                                   &n), 0);
+                                   &n),
+                    0);
   ck_assert_uint_eq (n, 4);
   ck_assert_uint_le (disk_held (&disk), held + 128 * KIB);
   disk_check (&disk);
@@ -523,7 +541,7 @@ END_TEST
 START_TEST (test_codecs_side_by_side)
 {
   static const char *const codecs[] = {
-    "lz4", "zstd:1", "none", "zstd:-3", "lz4:8", "zstd:9", "lz4:1"
+    "lz4", "zstd:1", "none", "zstd:-3", "lz4:8", "zstd:9", "lz4:1",
   };
   struct disk disk = disk_open (SIZE, PAGES_NO_LIMIT, "none");
   uint8_t *buf = malloc (SIZE);

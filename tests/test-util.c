@@ -37,8 +37,8 @@ test_start (const char *name)
     seed = strtoull (text, NULL, 0);
   else {
     clock_gettime (CLOCK_REALTIME, &now);
-    seed = ((uint64_t) now.tv_sec * 1000000007 + (uint64_t) now.tv_nsec)
-      % 1000000000;
+    seed = ((uint64_t) now.tv_sec * 1000000007 + (uint64_t) now.tv_nsec) %
+           1000000000;
   }
   printf ("%s: ZMEM_SEED=%" PRIu64 "%s\n", name, seed,
           test_quick () ? " ZMEM_QUICK=1" : "");
@@ -168,9 +168,12 @@ rng_fill (struct rng *rng, void *buf, size_t bytes)
 /* Blocks. */
 
 const char *const content_names[NR_CONTENTS] = {
-  [CONTENT_ZERO] = "zero",     [CONTENT_PATTERN32] = "32-bit pattern",
-  [CONTENT_PATTERN64] = "64-bit pattern", [CONTENT_TEXT] = "text",
-  [CONTENT_SO] = "so",         [CONTENT_NEAR] = "nearly incompressible",
+  [CONTENT_ZERO] = "zero",
+  [CONTENT_PATTERN32] = "32-bit pattern",
+  [CONTENT_PATTERN64] = "64-bit pattern",
+  [CONTENT_TEXT] = "text",
+  [CONTENT_SO] = "so",
+  [CONTENT_NEAR] = "nearly incompressible",
   [CONTENT_RANDOM] = "random",
 };
 
@@ -178,7 +181,7 @@ const char *const content_names[NR_CONTENTS] = {
 #define WORD_MAX 12
 
 static struct word {
-  uint8_t bytes;                /* the blank behind it included */
+  uint8_t bytes; /* the blank behind it included */
   char text[WORD_MAX];
 } words[NR_WORDS];
 
@@ -234,7 +237,7 @@ static void
 make_so_block (struct rng *rng, uint8_t *block)
 {
   static const uint8_t opcodes[] = {
-    0x48, 0x89, 0x8b, 0xe8, 0x0f, 0x83, 0xc3, 0x85, 0x74, 0x41, 0x5d
+    0x48, 0x89, 0x8b, 0xe8, 0x0f, 0x83, 0xc3, 0x85, 0x74, 0x41, 0x5d,
   };
   uint64_t pointer = UINT64_C (0x7f0000000000) + (rng_u64 (rng) & 0xffffff0);
   size_t at = 0;
@@ -472,8 +475,8 @@ smaps_of_range (const void *addr, size_t bytes, const char *flags,
       *rss_bytes += kib * KIB;
     else if (sscanf (line, "AnonHugePages: %" SCNu64, &kib) == 1)
       *huge_bytes += kib * KIB;
-    else if (strncmp (line, "VmFlags:", 8) == 0
-             && !line_has_flags (line, flags))
+    else if (strncmp (line, "VmFlags:", 8) == 0 &&
+             !line_has_flags (line, flags))
       *all_flags = false;
   }
   fclose (file);
@@ -491,8 +494,8 @@ page_moves_through_pipe (void *addr, bool into)
   if (pipe (fds) == -1)
     abort ();
   if (into)
-    ok = syscall (SYS_write, fds[1], &byte, 1) == 1
-      && syscall (SYS_read, fds[0], addr, 1) == 1;
+    ok = syscall (SYS_write, fds[1], &byte, 1) == 1 &&
+         syscall (SYS_read, fds[0], addr, 1) == 1;
   else
     ok = syscall (SYS_write, fds[1], addr, 1) == 1;
   close (fds[0]);
@@ -516,7 +519,8 @@ void
 sleep_us (unsigned us)
 {
   const struct timespec t = {
-    .tv_sec = us / 1000000, .tv_nsec = (long) (us % 1000000) * 1000
+    .tv_sec = us / 1000000,
+    .tv_nsec = (long) (us % 1000000) * 1000,
   };
 
   nanosleep (&t, NULL);

@@ -19,10 +19,10 @@
 #include <stdint.h>
 
 /* A sanitizer is at work: be modest with address space and with time. */
-#if defined (__SANITIZE_THREAD__) || defined (__SANITIZE_ADDRESS__)
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 #define TEST_SANITIZED 1
-#elif defined (__has_feature)
-#if __has_feature (thread_sanitizer) || __has_feature (address_sanitizer)
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
 #define TEST_SANITIZED 1
 #endif
 #endif
@@ -64,11 +64,11 @@ extern void rng_fill (struct rng *rng, void *buf, size_t bytes);
 /* What a block is like. */
 enum content {
   CONTENT_ZERO,
-  CONTENT_PATTERN32,            /* one 32-bit word, repeated; not zero */
-  CONTENT_PATTERN64,            /* one 64-bit word, of two unlike halves */
-  CONTENT_TEXT,                 /* words with some noise: sizes of any class */
-  CONTENT_SO,                   /* like machine code and its tables */
-  CONTENT_NEAR,                 /* shrinks by less than a tenth, or not */
+  CONTENT_PATTERN32, /* one 32-bit word, repeated; not zero */
+  CONTENT_PATTERN64, /* one 64-bit word, of two unlike halves */
+  CONTENT_TEXT,      /* words with some noise: sizes of any class */
+  CONTENT_SO,        /* like machine code and its tables */
+  CONTENT_NEAR,      /* shrinks by less than a tenth, or not */
   CONTENT_RANDOM,
   NR_CONTENTS
 };

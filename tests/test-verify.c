@@ -136,7 +136,8 @@ START_TEST (test_empty_disk)
 {
   const struct store_params params = {
     .size_bytes = TEST_SANITIZED ? TIB / 16 : TIB,
-    .limit_bytes = PAGES_NO_LIMIT, .codec = { CODEC_LZ4, 1 }
+    .limit_bytes = PAGES_NO_LIMIT,
+    .codec = { CODEC_LZ4, 1 },
   };
   struct disk large = { .nr_blocks = params.size_bytes / BLOCK_BYTES };
   struct verifier *verifier;
@@ -152,8 +153,8 @@ START_TEST (test_empty_disk)
   verify_begin (verifier, 1);
   while (verify_step (verifier, nr, false) != VERIFY_DONE)
     ++nr;
-  ck_assert_uint_eq (nr, large.nr_blocks / REGION_BLOCKS
-                     / VERIFY_SLICE_REGIONS);
+  ck_assert_uint_eq (nr,
+                     large.nr_blocks / REGION_BLOCKS / VERIFY_SLICE_REGIONS);
   store_verify_report (large.store, &report);
   ck_assert_int_eq (report.state, VERIFY_FINISHED);
   ck_assert_uint_eq (report.disk_blocks, large.nr_blocks);
@@ -176,13 +177,13 @@ START_TEST (test_all_kinds)
   write_block (disk.nr_blocks - 1, CONTENT_RANDOM);
   stats = disk_stats (&disk);
   nr_live = (unsigned) stats.live_blocks;
-  ck_assert (stats.same_filled_blocks > 0 && stats.raw_blocks > 0
-             && stats.repeat_blocks > 0 && stats.lz4_blocks > 0
-             && stats.zstd_blocks > 0 && stats.hole_blocks > 0);
+  ck_assert (stats.same_filled_blocks > 0 && stats.raw_blocks > 0 &&
+             stats.repeat_blocks > 0 && stats.lz4_blocks > 0 &&
+             stats.zstd_blocks > 0 && stats.hole_blocks > 0);
 
   nr_steps = walk ();
-  ck_assert_uint_ge (nr_steps, disk.nr_blocks / 2 / GROUP_BLOCKS
-                     / VERIFY_SLICE_GROUPS);
+  ck_assert_uint_ge (nr_steps,
+                     disk.nr_blocks / 2 / GROUP_BLOCKS / VERIFY_SLICE_GROUPS);
   ck_assert_uint_eq (report.checked_blocks, nr_live);
   ck_assert_uint_eq (report.checked_bytes, stats.payload_bytes);
   ck_assert_uint_eq (report.damaged_blocks, 0);
@@ -210,8 +211,8 @@ START_TEST (test_damage_is_found)
 
   begin ();
   fill_disk ();
-  for (uint64_t blkno = 0; blkno < disk.nr_blocks
-         && nr_bad < sizeof bad / sizeof bad[0]; ++blkno)
+  for (uint64_t blkno = 0;
+       blkno < disk.nr_blocks && nr_bad < sizeof bad / sizeof bad[0]; ++blkno)
     if (has_payload (blkno) && rng_once_in (&rng, 20))
       bad[nr_bad++] = blkno;
   ck_assert_uint_eq (nr_bad, sizeof bad / sizeof bad[0]);
@@ -270,9 +271,9 @@ START_TEST (test_rate)
   while ((wait_ns = verify_step (verifier, now_ns, false)) != VERIFY_DONE) {
     store_verify_report (disk.store, &report);
     allowed = (now_ns - begin_ns) * rate / (1000 * MS);
-    ck_assert_uint_le (report.checked_bytes,
-                       allowed + rate / VERIFY_RATE_SLICES_PER_S
-                       + GROUP_BLOCKS * BLOCK_BYTES + 1);
+    ck_assert_uint_le (report.checked_bytes, allowed +
+                                               rate / VERIFY_RATE_SLICES_PER_S +
+                                               GROUP_BLOCKS * BLOCK_BYTES + 1);
     ck_assert_uint_ge (report.checked_bytes + 1, allowed);
     if (report.checked_bytes - before > largest)
       largest = report.checked_bytes - before;
@@ -311,7 +312,7 @@ START_TEST (test_thread)
 
   begin ();
   fill_disk ();
-  store_verify_stop (disk.store);       /* there is none */
+  store_verify_stop (disk.store); /* there is none */
   store_verify_report (disk.store, &report);
   ck_assert_int_eq (report.state, VERIFY_IDLE);
 
@@ -389,7 +390,9 @@ static void *
 compact_and_switch (void *opaque)
 {
   static const struct codec_spec specs[] = {
-    { CODEC_ZSTD, 1 }, { CODEC_LZ4, 1 }, { CODEC_RAW, 0 },
+    { CODEC_ZSTD, 1 },
+    { CODEC_LZ4, 1 },
+    { CODEC_RAW, 0 },
   };
   struct compact_report compacted;
 
@@ -428,9 +431,9 @@ START_TEST (test_concurrent)
   atomic_store (&done, false);
   for (uintptr_t i = 0; i < NR_WRITERS; ++i)
     ck_assert_int_eq (pthread_create (&writers[i], NULL, write_blocks,
-                                      (void *) i), 0);
-  ck_assert_int_eq (pthread_create (&other, NULL, compact_and_switch, NULL),
-                    0);
+                                      (void *) i),
+                      0);
+  ck_assert_int_eq (pthread_create (&other, NULL, compact_and_switch, NULL), 0);
   for (unsigned i = 0; i < nr_walks; ++i) {
     nr_told = 0;
     walk_by_thread ();

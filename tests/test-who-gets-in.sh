@@ -16,7 +16,7 @@ requires perl
 
 # All of /run/zmem is somebody else's.
 export XDG_RUNTIME_DIR=$tmp/run
-mkdir -p -m 0700 "$XDG_RUNTIME_DIR/zmem"
+mkdir -m 0700 "$XDG_RUNTIME_DIR" "$XDG_RUNTIME_DIR/zmem"
 chmod 711 "$tmp"
 
 # listen PATH [stream|dgram [ANSWER]]: what is no zmem, until it is killed.  It

@@ -23,7 +23,9 @@ static atomic_bool threads_done;
 
 /* What the system tells of its memory, where it does. */
 static const char *const pressure_paths[] = {
-  NULL, "/nonexistent/memory.pressure", "/proc/pressure/memory",
+  NULL,
+  "/nonexistent/memory.pressure",
+  "/proc/pressure/memory",
 };
 #define NR_PRESSURE_PATHS 3
 
@@ -62,8 +64,7 @@ START_TEST (test_start_and_stop)
   open_thread_worker (NULL);
   atomic_store (&threads_done, false);
   for (uintptr_t i = 0; i < NR_THREADS; i++)
-    ck_assert_int_eq (pthread_create (&threads[i], NULL, churn, (void *) i),
-                      0);
+    ck_assert_int_eq (pthread_create (&threads[i], NULL, churn, (void *) i), 0);
   for (unsigned i = 0; i < 50; i++) {
     uint64_t ticket;
 
@@ -144,9 +145,9 @@ START_TEST (test_no_lost_wake)
 
     if (i % 3 == 0)
       ck_assert (wait_until_asleep ());
-    else if (i % 3 == 1)        /* about when it falls asleep */
-      sleep_us ((unsigned) (POLICY_TICK_NS / 1000 - 200
-                            + rng_below (&worker_rng, 400)));
+    else if (i % 3 == 1) /* about when it falls asleep */
+      sleep_us ((unsigned) (POLICY_TICK_NS / 1000 - 200 +
+                            rng_below (&worker_rng, 400)));
     else
       sleep_us ((unsigned) rng_below (&worker_rng, 1000));
     seen = atomic_load (&nr_facts);

@@ -43,8 +43,7 @@ check_rate (uint64_t rate, uint64_t ticket)
       start_ns = now_ns;
     /* The division leaves a byte a slice. */
     ck_assert_uint_le (copied - start_copied,
-                       (now_ns - start_ns) / 1000 * rate / 1000000
-                       + nr_slices);
+                       (now_ns - start_ns) / 1000 * rate / 1000000 + nr_slices);
   }
   ck_assert_uint_gt (nr_slices, 3);
   ck_assert_uint_gt (nr_copied () - start_copied, MIB);
@@ -167,7 +166,7 @@ START_TEST (test_free_while_falling_asleep)
     /* It has yet to look once more. */
     ck_assert_uint_eq (worker.next_look_ns, fake_ns);
     free_item (i + 1);
-    if (i % 4 == 0) {           /* whoever freed did not see `asleep` */
+    if (i % 4 == 0) { /* whoever freed did not see `asleep` */
       ck_assert_uint_eq (step (false), POLICY_TICK_NS);
       ck_assert (!atomic_load (&worker.asleep));
     }
@@ -199,8 +198,9 @@ START_TEST (test_quiet_run)
     start_ns = fake_ns;
     while (nr_runs () < i)
       step (false);
-    ck_assert_uint_le (fake_ns - start_ns, 2 * POLICY_TICK_NS
-                       + WORKER_SLICE_NS + 4 * LOOK_AT_CLOCK_NS);
+    ck_assert_uint_le (fake_ns - start_ns, 2 * POLICY_TICK_NS +
+                                             WORKER_SLICE_NS +
+                                             4 * LOOK_AT_CLOCK_NS);
     ck_assert_int_eq (worker.decision.reason, POLICY_QUIET);
     ck_assert (worker.compactor->goal.thorough);
     step_to_sleep ();
@@ -277,7 +277,7 @@ START_TEST (test_overwrites)
   ck_assert_uint_eq (worker.compactor->goal.until_returned, UINT64_MAX);
   while (worker.running) {
     if (fake_ns >= worker.next_look_ns)
-      free_item (20099);        /* nothing, but it keeps the load up */
+      free_item (20099); /* nothing, but it keeps the load up */
     step (false);
   }
   ck_assert_uint_lt (compactor_reclaimable (worker.compactor), 4 * MIB);
@@ -349,7 +349,7 @@ START_TEST (test_pressure)
   open_worker (0);
   add_items (0, 2000, 2000, 2000);
   step_to_sleep ();
-  free_most (0, 200, 2);        /* too little to begin by itself */
+  free_most (0, 200, 2); /* too little to begin by itself */
   step_to_sleep ();
   ck_assert_uint_eq (nr_runs (), 0);
   worker.pressure = true;
@@ -445,9 +445,15 @@ START_TEST (test_random)
     case 1:
       free_most (start, end, 1 + (unsigned) rng_below (&worker_rng, 5));
       break;
-    case 2: ticket = ask ((int) rng_below (&worker_rng, 100) - 1); break;
-    case 3: worker.pressure = rng_once_in (&worker_rng, 10); break;
-    case 4: fake_ns += rng_size (&worker_rng, SECOND); break;
+    case 2:
+      ticket = ask ((int) rng_below (&worker_rng, 100) - 1);
+      break;
+    case 3:
+      worker.pressure = rng_once_in (&worker_rng, 10);
+      break;
+    case 4:
+      fake_ns += rng_size (&worker_rng, SECOND);
+      break;
     case 5:
       compactor_make_room (worker.compactor, rng_size (&worker_rng, MIB),
                            compactor_returned (worker.compactor), MS);

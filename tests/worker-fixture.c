@@ -157,7 +157,8 @@ open_worker_of (const struct worker_settings *settings,
   fake_ns = 1000 * SECOND;
   compactor_init (&compactor, pool, &ops, NULL, now_ns);
   ck_assert_int_eq (compact_worker_init (&worker, &compactor, settings,
-                                         tell_facts, NULL), 0);
+                                         tell_facts, NULL),
+                    0);
 }
 
 void
@@ -269,8 +270,8 @@ was_rung (void)
   struct pollfd fd = { .fd = worker.event_fd, .events = POLLIN };
   uint64_t rung;
 
-  return poll (&fd, 1, 0) == 1
-    && read (worker.event_fd, &rung, sizeof rung) == sizeof rung;
+  return poll (&fd, 1, 0) == 1 &&
+         read (worker.event_fd, &rung, sizeof rung) == sizeof rung;
 }
 
 uint64_t

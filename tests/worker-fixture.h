@@ -22,11 +22,11 @@
 
 #define MS UINT64_C (1000000)
 #define SECOND (1000 * MS)
-#define NEVER UINT64_MAX        /* to wait for */
+#define NEVER UINT64_MAX /* to wait for */
 
-extern struct compact_worker worker;    /* with worker.compactor */
+extern struct compact_worker worker; /* with worker.compactor */
 extern struct rng worker_rng;
-extern atomic_uint nr_facts;    /* how often it asked for them: its looks */
+extern atomic_uint nr_facts; /* how often it asked for them: its looks */
 
 /*--------------------------------------------------------------------*/
 /* A clock that passes when it is looked at. */
@@ -55,8 +55,7 @@ extern void add_item (owner_t owner, uint32_t bytes);
 extern void free_item (owner_t owner);
 extern bool is_live (owner_t owner);
 /* Of [start, end), of any size in [low, high]. */
-extern void add_items (owner_t start, owner_t end, uint32_t low,
-                       uint32_t high);
+extern void add_items (owner_t start, owner_t end, uint32_t low, uint32_t high);
 /* As trims would, one in `of` being left. */
 extern void free_most (owner_t start, owner_t end, unsigned of);
 

@@ -417,7 +417,7 @@ main (int argc, char *argv[])
     { "seed", required_argument, NULL, 'S' },
     { "found", required_argument, NULL, 'f' },
     { "repeat", required_argument, NULL, 'r' },
-    { NULL, 0, NULL, 0 }
+    { NULL, 0, NULL, 0 },
   };
   uint64_t seed = (uint64_t) time (NULL) * 1000;
   unsigned seconds = 3;

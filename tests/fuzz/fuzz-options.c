@@ -92,11 +92,11 @@ check_options (const struct options *o)
   FUZZ_CHECK (o->stats_interval_seconds >= 1 &&
                 o->stats_interval_seconds <= 86400,
               "%u", o->stats_interval_seconds);
-  FUZZ_CHECK (
-    o->control == NULL ||
-      (o->control[0] == '/' &&
-       strlen (o->control) < sizeof ((struct sockaddr_un *) 0)->sun_path),
-    "%s", o->control);
+  FUZZ_CHECK (o->control == NULL ||
+                (o->control[0] == '/' &&
+                 strlen (o->control) <
+                   sizeof ((struct sockaddr_un *) 0)->sun_path),
+              "%s", o->control);
   FUZZ_CHECK (o->statsfile == NULL || o->statsfile[0] == '/', "%s",
               o->statsfile);
   FUZZ_CHECK (o->stats_export == NULL || *o->stats_export != '\0', "empty");

@@ -153,7 +153,7 @@ whole_blocks (struct range range)
 
   if (end != DISK_BYTES)
     end &= ~(uint64_t) (BLOCK_BYTES - 1);
-  return (struct range){ start, start < end ? end - start : 0 };
+  return (struct range) { start, start < end ? end - start : 0 };
 }
 
 static int
@@ -200,10 +200,10 @@ check_extent (void *opaque, uint64_t offset, uint64_t count,
     const uint64_t block = offset / BLOCK_BYTES * BLOCK_BYTES;
 
     n = min (BLOCK_BYTES - offset % BLOCK_BYTES, count);
-    FUZZ_CHECK (
-      is_all_zero (array + block, min (BLOCK_BYTES, DISK_BYTES - block)) ==
-        (kind != EXTENT_DATA),
-      "block %" PRIu64 " is %d", offset / BLOCK_BYTES, (int) kind);
+    FUZZ_CHECK (is_all_zero (array + block,
+                             min (BLOCK_BYTES, DISK_BYTES - block)) ==
+                  (kind != EXTENT_DATA),
+                "block %" PRIu64 " is %d", offset / BLOCK_BYTES, (int) kind);
   }
   return 0;
 }
@@ -415,8 +415,8 @@ end_store (void)
   fail_pages (PROBE_POPULATE, 0);
   fail_pages (PROBE_PURGE, 0);
   check_now_and_then ();
-  check_read ((struct range){ 0, DISK_BYTES });
-  check_extents ((struct range){ 0, DISK_BYTES });
+  check_read ((struct range) { 0, DISK_BYTES });
+  check_extents ((struct range) { 0, DISK_BYTES });
   store_trim (store, DISK_BYTES, 0);
   store_compact (store, -1);
   check_now_and_then ();

@@ -89,7 +89,7 @@ void
 stream_free (struct stream *stream)
 {
   free (stream->bytes);
-  *stream = (struct stream){ NULL };
+  *stream = (struct stream) { NULL };
 }
 
 /*--- Sessions. ---*/
@@ -269,8 +269,8 @@ static void
 add_any_request (struct session *session)
 {
   static const enum command commands[] = {
-    CMD_WRITE, CMD_WRITE, CMD_WRITE,        CMD_READ,  CMD_READ, CMD_TRIM,
-    CMD_ZERO,  CMD_ZERO,  CMD_BLOCK_STATUS, CMD_CACHE, CMD_FLUSH
+    CMD_WRITE, CMD_WRITE, CMD_WRITE,        CMD_READ,  CMD_READ,  CMD_TRIM,
+    CMD_ZERO,  CMD_ZERO,  CMD_BLOCK_STATUS, CMD_CACHE, CMD_FLUSH,
   };
   static const uint16_t all_flags[] = { 0,
                                         0,
