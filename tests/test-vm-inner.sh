@@ -27,7 +27,7 @@ start () {
   local name=$1
   shift
   guest_start "$name" "$srcdir/tests/vm/inner.scenario" \
-              SEED="$seed" WALK="$seconds" \
+              MEMORY=256 PRESSURE=232 SEED="$seed" WALK="$seconds" \
               MLOCK=yes "$@"
 }
 
@@ -40,10 +40,8 @@ ends () {
   check "every page was right" grep -qa '^GOOD' "$tmp/$1.console"
 }
 
-# In 160 MiB it went well alone, and stood still beside another guest.
-start cgroup MEMORY=256 PRESSURE=232 REST=72 FIRST=0
-start first MEMORY=256 PRESSURE=232 REST=0 FIRST=8192 \
-      WALK=$((seconds / 2))
+start cgroup REST=72 FIRST=0
+start first REST=0 FIRST=8192 WALK=$((seconds / 2))
 ends cgroup
 ends first
 finish
