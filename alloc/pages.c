@@ -210,6 +210,9 @@ pages_populate (struct pages *pages, void *addr, size_t bytes)
     return r;
   r = pages->ops->populate (pages, addr, bytes);
   if (r < 0) {
+    /* Some may have come.  That this fails, too, no system has: the range is
+     * ours, and where locked pages cannot be purged memlock.c locks nothing.
+     */
     pages->ops->purge (pages, addr, bytes);
     pages_uncharge (pages, bytes);
     return r;

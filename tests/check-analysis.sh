@@ -24,7 +24,7 @@ jobs=$(nproc)
 sources=({alloc,codec,compact,store,plugin,ctl}/*.c)
 all=({alloc,codec,compact,store,plugin,ctl,bench,tests}/*.[ch]
      tests/{fuzz,vm}/*.[ch])
-scripts=(check run install-packages autogen.sh {bench,tests,tests/fuzz}/*.sh
+scripts=(check run .ci/run install-packages autogen.sh {bench,tests,tests/fuzz}/*.sh
          tests/vm/{fetch-kernel,guest}.sh)
 flags=(-std=gnu17 -DHAVE_CONFIG_H -I"$top_builddir" -iquote alloc -iquote codec
        -iquote compact -iquote store -iquote plugin -iquote ctl)
@@ -55,7 +55,8 @@ run_format () { clang-format --dry-run -Werror "${all[@]}"; }
 # see.  2016: what is quoted so is for eval and awk.  2015, 2017: meant.
 run_scripts ()
 {
-  shellcheck -x -e SC2015,SC2016,SC2017,SC2317 "${scripts[@]}"
+  printf '%s\n' "${scripts[@]}" |
+    in_parallel 8 shellcheck -x -e SC2015,SC2016,SC2017,SC2317
 }
 
 status=0

@@ -307,12 +307,12 @@ size_of_mix (enum mix mix)
 uint64_t
 bytes_of_mix (enum mix mix)
 {
-  const uint64_t bytes = (int) mix == SIZES_TINY    ? MIB
-                         : (int) mix == SIZES_SMALL ? 3 * MIB
-                         : (int) mix == SIZES_ALL   ? 24 * MIB
-                                                    : 16 * MIB;
+  const uint64_t bytes = (int) mix == SIZES_TINY    ? MIB / 2
+                         : (int) mix == SIZES_SMALL ? 3 * MIB / 2
+                         : (int) mix == SIZES_ALL   ? 12 * MIB
+                                                    : 8 * MIB;
 
-  return bytes / (TEST_SANITIZED || test_quick () ? 4 : 2);
+  return test_short () ? bytes / 2 : bytes;
 }
 
 void

@@ -89,16 +89,19 @@ mark_pages (const struct range *range, const char *addr, size_t bytes,
             bool resident)
 {
   const size_t first = (size_t) (addr - range->base) / PAGE_BYTES;
+  const size_t end = first + bytes / PAGE_BYTES;
   size_t nr_changed = 0;
 
-  for (size_t page = first; page < first + bytes / PAGE_BYTES; ++page) {
-    const uint64_t bit = UINT64_C (1) << page % 64;
+  for (size_t page = first, nr; page < end; page += nr) {
+    const unsigned shift = page % 64;
     _Atomic uint64_t *word = &range->bits[page / 64];
+    uint64_t bits, before;
 
-    if (resident)
-      nr_changed += !(atomic_fetch_or (word, bit) & bit);
-    else
-      nr_changed += (atomic_fetch_and (word, ~bit) & bit) != 0;
+    nr = end - page < 64 - shift ? end - page : 64 - shift;
+    bits = UINT64_MAX >> (64 - nr) << shift;
+    before =
+      resident ? ~atomic_fetch_or (word, bits) : atomic_fetch_and (word, ~bits);
+    nr_changed += (size_t) __builtin_popcountll (before & bits);
   }
   return nr_changed;
 }
@@ -224,9 +227,7 @@ probe_purge (struct pages *pages, void *addr, size_t bytes)
 
   if (range.base == NULL)
     return -ENOMEM;
-  /* After a populate that failed, purging what came of it has nobody to tell:
-   * the same kernel has just taken the same range.
-   */
+  /* After a populate that failed this cannot: see pages_populate. */
   if (!of_failed && must_fail (PROBE_PURGE))
     return -ENOMEM;
   r = pages_anonymous.purge (pages, addr, bytes);

@@ -305,7 +305,7 @@ START_TEST (test_store)
     if (nr_failed == 0)
       break;
     /* Quick: every early call, then a sample. */
-    if (nth > 30 && (test_quick () || TEST_SANITIZED))
+    if (nth > 30 && test_short ())
       nth += rng_below (&rng, 20);
   }
   ck_assert_uint_gt (nth, 1);

@@ -285,7 +285,7 @@ is_time_up (unsigned round)
     begin = time (NULL);
   if (seconds != NULL)
     return time (NULL) - begin >= atoi (seconds);
-  return round >= (test_quick () || TEST_SANITIZED ? 8U : 40U);
+  return round >= (test_short () ? 8U : 40U);
 }
 
 START_TEST (test_payloads)
@@ -395,7 +395,7 @@ END_TEST
  */
 START_TEST (test_raw)
 {
-  const unsigned nr_pairs = test_quick () || TEST_SANITIZED ? 20000 : 200000;
+  const unsigned nr_pairs = test_short () ? 20000 : 200000;
   const unsigned nr_bits = BLOCK_BYTES * 8;
   unsigned nr_missed = 0;
   uint8_t block[BLOCK_BYTES];
@@ -492,7 +492,7 @@ static const enum content entry_contents[] = {
 START_TEST (test_entries)
 {
   static const char *const codecs[] = { "lz4", "zstd", "none" };
-  const unsigned nr_each = test_quick () || TEST_SANITIZED ? 4 : 30;
+  const unsigned nr_each = test_short () ? 4 : 30;
   uint8_t block[BLOCK_BYTES];
 
   rng_init (&rng, test_seed (), 4 + (uint64_t) _i);

@@ -241,7 +241,7 @@ START_TEST (test_threads)
 {
   pthread_t threads[NR_THREADS];
 
-  nr_rounds = test_quick () || TEST_SANITIZED ? 10000 : 100000;
+  nr_rounds = test_short () ? 10000 : 100000;
   open_table (NR_BLOCKS, PAGES_NO_LIMIT);
   for (uintptr_t i = 0; i < NR_THREADS; ++i)
     ck_assert_int_eq (pthread_create (&threads[i], NULL, come_and_go,

@@ -437,7 +437,7 @@ START_TEST (test_garbage)
 {
   const struct codec_spec spec = { (enum codec_id) _i, 1 };
   const struct codec_ops *ops = codec_table[_i];
-  const unsigned nr_rounds = test_quick () || TEST_SANITIZED ? 5000 : 100000;
+  const unsigned nr_rounds = test_short () ? 5000 : 100000;
   uint8_t *page = map_guarded_page (), *block = map_guarded_page ();
   uint8_t encoded[BLOCK_BYTES];
   unsigned nr_refused = 0;

@@ -45,7 +45,7 @@ START_TEST (test_patterns)
     run_and_check ();
     if (i % 4 == 3 || i == NR_FREES - 1)
       close_world ();
-    if ((test_quick () || TEST_SANITIZED) && i == 3)
+    if (test_quick () && i == 3)
       break;
   }
 }
@@ -59,8 +59,7 @@ START_TEST (test_sawtooth)
   rng_init (&rng, test_seed (), 200 + (uint64_t) _i);
   open_world (PAGES_NO_LIMIT, NULL);
   choose_mix (mix);
-  for (unsigned round = 0; round < (test_quick () || TEST_SANITIZED ? 1 : 3);
-       ++round) {
+  for (unsigned round = 0; round < (test_short () ? 1 : 3); ++round) {
     snprintf (situation, sizeof situation, "mix %d, sawtooth %u", (int) mix,
               round);
     for (unsigned tooth = 0; tooth < 6; ++tooth) {
@@ -84,8 +83,7 @@ START_TEST (test_wear_down)
   open_world (PAGES_NO_LIMIT, NULL);
   choose_mix (mix);
   fill (mix, bytes_of_mix (mix) / 2);
-  for (unsigned round = 0; round < (test_quick () || TEST_SANITIZED ? 6 : 24);
-       ++round) {
+  for (unsigned round = 0; round < (test_short () ? 6 : 24); ++round) {
     const uint64_t before = live_bytes;
 
     snprintf (situation, sizeof situation, "mix %d, worn down %u", (int) mix,
@@ -111,8 +109,7 @@ START_TEST (test_drift)
 
   rng_init (&rng, test_seed (), 300 + (uint64_t) _i);
   open_world (PAGES_NO_LIMIT, NULL);
-  for (unsigned step = 0; step < (test_quick () || TEST_SANITIZED ? 8 : 30);
-       ++step) {
+  for (unsigned step = 0; step < (test_short () ? 8 : 30); ++step) {
     const uint32_t low = 600 + 100 * (shrink ? 30 - step : step);
     const size_t nr = list_victims ();
 

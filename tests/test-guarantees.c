@@ -154,9 +154,9 @@ find_noise_above (void)
 static uint64_t
 size_of_disk (enum mix mix)
 {
-  const uint64_t bytes = mix == MIX_RAW ? 24 * MIB : 40 * MIB;
+  const uint64_t bytes = mix == MIX_RAW ? 12 * MIB : 20 * MIB;
 
-  return TEST_SANITIZED ? bytes / 4 : bytes / 2;
+  return test_short () ? bytes / 2 : bytes;
 }
 
 static void
@@ -506,8 +506,7 @@ END_TEST
 START_TEST (test_large_disk)
 {
   rng_init (&rng, test_seed (), 430);
-  open_disk (TEST_SANITIZED || test_quick () ? 32 * MIB : 256 * MIB,
-             PAGES_NO_LIMIT, "lz4");
+  open_disk (test_short () ? 32 * MIB : 256 * MIB, PAGES_NO_LIMIT, "lz4");
   snprintf (situation, sizeof situation, "large disk");
   write_disk (MIX_EVERY_KIND, false);
   compact_and_check ();

@@ -56,7 +56,7 @@ use_pool (void *arg)
 {
   struct shadow *shadow = arg;
   const uint64_t thread = (uint64_t) (shadow - shadows);
-  const unsigned nr_ops = test_quick () || TEST_SANITIZED ? 4000 : 30000;
+  const unsigned nr_ops = test_short () ? 4000 : 30000;
   struct rng rng;
 
   rng_init (&rng, test_seed (), 40 + thread);

@@ -31,7 +31,7 @@ run_phase (struct shadow *shadow, struct rng *rng, enum sizes sizes,
 
 START_TEST (test_random)
 {
-  const unsigned nr_ops = test_quick () || TEST_SANITIZED ? 2000 : 8000;
+  const unsigned nr_ops = test_short () ? 2000 : 8000;
   struct pool_stats stats;
   struct shadow shadow;
   struct rng rng;

@@ -275,7 +275,7 @@ static void *
 allocate_and_free (void *arg)
 {
   struct shadow *mine = arg;
-  const unsigned nr_ops = test_quick () || TEST_SANITIZED ? 20000 : 100000;
+  const unsigned nr_ops = test_short () ? 20000 : 100000;
   struct rng rng;
 
   rng_init (&rng, test_seed (), 100 + (uint64_t) (mine - shadows));

@@ -201,7 +201,7 @@ run_clients (unsigned nr, bool count)
 START_TEST (test_steady)
 {
   static const char *const codecs[] = { "lz4", "zstd:1" };
-  const unsigned nr = TEST_SANITIZED ? 1000 : 4000;
+  const unsigned nr = TEST_SANITIZED ? 1000 : 10000;
   struct pages_ops ops = pages_anonymous;
   struct store_params params = {
     .size_bytes = DISK_BYTES,

@@ -351,7 +351,7 @@ press_on (void *arg)
 {
   const uint64_t thread = (uint64_t) (uintptr_t) arg;
   const uint64_t part = SIZE / NR_THREADS / BLOCK_BYTES;
-  const unsigned nr = test_quick () || TEST_SANITIZED ? 500 : 4000;
+  const unsigned nr = test_short () ? 500 : 4000;
   uint8_t *buf = malloc (32 * BLOCK_BYTES);
   struct rng mine;
 
@@ -449,7 +449,7 @@ fill_disk (struct disk *disk, bool incompressible)
 /* G6, and G7 beside it. */
 START_TEST (test_incompressible_data)
 {
-  const uint64_t size = test_quick () || TEST_SANITIZED ? 32 * MIB : 96 * MIB;
+  const uint64_t size = test_short () ? 32 * MIB : 96 * MIB;
   struct disk disk = disk_open_bare (size, PAGES_NO_LIMIT, "lz4");
   struct stats stats;
 
@@ -470,7 +470,7 @@ END_TEST
 /* Fresh: blocks of text of all payload sizes, written once. */
 START_TEST (test_fresh_overhead)
 {
-  const uint64_t size = test_quick () || TEST_SANITIZED ? 64 * MIB : 256 * MIB;
+  const uint64_t size = test_short () ? 64 * MIB : 256 * MIB;
   struct disk disk = disk_open_bare (size, PAGES_NO_LIMIT, "lz4");
   struct stats stats;
   uint64_t payload;

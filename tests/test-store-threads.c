@@ -213,7 +213,7 @@ START_TEST (test_blocks_are_not_torn)
   make_variants ();
   store = disk.store;
   may_be_full = false;
-  nr_ops = test_quick () || TEST_SANITIZED ? 1500 : 10000;
+  nr_ops = test_short () ? 1500 : 10000;
   run_threads (NULL);
   check_and_close (&disk);
 }
@@ -258,7 +258,7 @@ START_TEST (test_blocks_are_not_torn_at_the_limit)
   add_ballast (&disk);
   store = disk.store;
   may_be_full = true;
-  nr_ops = test_quick () || TEST_SANITIZED ? 1500 : 10000;
+  nr_ops = test_short () ? 1500 : 10000;
   run_threads (NULL);
   ck_assert_uint_gt (disk_stats (&disk).in_place_writes, 0);
   check_and_close (&disk);
@@ -289,7 +289,7 @@ switch_codecs (void *arg)
  */
 START_TEST (test_codec_changes_under_requests)
 {
-  const unsigned nr_rounds = test_quick () || TEST_SANITIZED ? 10 : 60;
+  const unsigned nr_rounds = test_short () ? 10 : 60;
 
   make_variants ();
   may_be_full = false;
@@ -344,7 +344,7 @@ START_TEST (test_region_comes_and_goes)
   pthread_t threads[NR_SHARERS], asker;
 
   store = disk.store;
-  nr_ops = test_quick () || TEST_SANITIZED ? 3000 : 10000;
+  nr_ops = test_short () ? 3000 : 10000;
   atomic_store (&done, false);
   ck_assert_int_eq (pthread_create (&asker, NULL, ask_questions, NULL), 0);
   for (uintptr_t i = 0; i < NR_SHARERS; ++i)
@@ -383,7 +383,7 @@ flip_kinds (void *arg)
 
 START_TEST (test_statistics_of_a_full_disk)
 {
-  const unsigned nr_looks = test_quick () || TEST_SANITIZED ? 2000 : 20000;
+  const unsigned nr_looks = test_short () ? 2000 : 20000;
   struct disk disk =
     disk_open_bare (NR_FLIPPERS * 16 * BLOCK_BYTES, PAGES_NO_LIMIT, "lz4");
   pthread_t threads[NR_FLIPPERS];

@@ -399,7 +399,7 @@ random_request (struct disk *disk, uint8_t *buf)
 START_TEST (test_random_requests)
 {
   const uint64_t size = odd_sizes[_i];
-  const unsigned nr = test_quick () || TEST_SANITIZED ? 100 : 400;
+  const unsigned nr = test_short () ? 100 : 400;
   struct disk disk = disk_open (size, PAGES_NO_LIMIT, _i % 2 ? "lz4" : "zstd");
   uint8_t *buf = malloc (size);
 
@@ -498,7 +498,7 @@ END_TEST
 /* A disk far larger than memory: nothing goes over its blocks. */
 START_TEST (test_huge_disk)
 {
-  const uint64_t size = TEST_SANITIZED ? 256 * MIB : TIB / 8;
+  const uint64_t size = TEST_SANITIZED ? 256 * MIB : TIB;
   struct disk disk = disk_open_bare (size, PAGES_NO_LIMIT, "lz4");
   const uint64_t held = disk_held (&disk);
   const uint64_t at = size / 2 - 5;

@@ -65,6 +65,12 @@ test_quick (void)
   return text != NULL && *text != '\0' && strcmp (text, "0") != 0;
 }
 
+bool
+test_short (void)
+{
+  return test_quick () || TEST_SANITIZED;
+}
+
 unsigned
 test_seconds (void)
 {

@@ -39,7 +39,10 @@
 extern void test_start (const char *name);
 extern uint64_t test_seed (void);
 extern void test_set_seed (uint64_t seed);
+/* ZMEM_QUICK is set. */
 extern bool test_quick (void);
+/* That, or a sanitizer, with which all takes several times as long. */
+extern bool test_short (void);
 /* Of a longer run (make check-long); 0: as long as the test is. */
 extern unsigned test_seconds (void);
 /* Seconds that libcheck gives a test: a guard against hanging, no more. */

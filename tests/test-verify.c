@@ -413,7 +413,7 @@ compact_and_switch (void *opaque)
  */
 START_TEST (test_concurrent)
 {
-  const unsigned nr_walks = test_quick () || TEST_SANITIZED ? 5 : 15;
+  const unsigned nr_walks = test_short () ? 5 : 15;
   pthread_t writers[NR_WRITERS], other;
   struct disk whole;
   uint64_t bad;
