@@ -26,7 +26,7 @@ seconds=${ZMEM_SECONDS:-5}
 start_tcp_server size=256M
 empty=$(held_bytes)
 guest_start swap "$srcdir/tests/vm/swap.scenario" \
-            PORT="$port" MEMORY=96 PRESSURE=96 WALK="$seconds"
+            PORT="$port" MEMORY=96 PRESSURE=128 WALK="$seconds"
 guest_says swap 240 "swap is on"
 guest_says swap $((240 + seconds)) "swapped out"
 grep -a "guest says: swapped" "$tmp/swap.console"
