@@ -170,12 +170,14 @@ finish () {
 # least.  The seconds only bound a wait for what will never come: on a loaded
 # machine everything may take ten times what it takes on a quiet one.
 wait_for () {
-  local end=$((SECONDS + $1))
+  local end=$((SECONDS + $1)) steps="0.02 0.02 0.05 0.1 0.2"
   shift
   until "$@" >/dev/null 2>&1; do
     # The clock ticks once a second, so not at `end` yet.
     [ $SECONDS -le $end ] || return 1
-    sleep 0.02
+    sleep "${steps%% *}"
+    # The last one stays: who looks all the time takes from whom he waits for.
+    steps=${steps#* }
   done
 }
 

@@ -22,6 +22,10 @@ seed=${ZMEM_SEED:-$RANDOM}
 seconds=${ZMEM_SECONDS:-20}
 echo "seed $seed"
 
+# Two guests at once, and neither needs the network.
+# shellcheck disable=SC2034
+guest_netdev=user,id=net
+
 # start NAME NAME=VALUE...
 start () {
   local name=$1

@@ -15,8 +15,12 @@
 #
 # A guest is Debian's cloud kernel (fetch-kernel.sh) and an initramfs:
 # busybox, nbd-client, some modules, tests/vm/init, our programs, and a
-# scenario: a piece of shell that init runs.  It sees the host's loopback as
-# 10.0.2.2.  ZMEM_VM: folder of the kernel [build/vm of the source].
+# scenario: a piece of shell that init runs.  It sees the host as 10.0.2.2.
+# ZMEM_VM: folder of the kernel [build/vm of the source].
+#
+# Root's tests run in a network namespace of their own, one guest at a time on
+# a tap device, which takes segments of 64 KiB from the guest: half of the
+# processor time of qemu's network of user processes, which is the others'.
 #
 # shellcheck shell=bash
 # What functions.sh sets:
@@ -27,6 +31,25 @@
 guest_modules="virtio_pci virtio_net virtio_blk nbd raid0 raid1 sch_netem zram"
 declare -A guest_pids=()
 guest_trees=$tmp/guests
+guest_listen=127.0.0.1          # servers' address, for guests to reach
+guest_netdev=user,id=net
+
+# The test itself, again, in a network of its own; or this one is used.
+guest_enter_network () {
+  [ "$(id -u)" = 0 ] || return
+  if [ -z "${ZMEM_OWN_NETWORK-}" ]; then
+    unshare --net ip tuntap add dev probe0 mode tap 2>/dev/null || return
+    rmdir "$tmp"
+    ZMEM_OWN_NETWORK=yes exec unshare --net bash "$0"
+  fi
+  ip link set lo up &&
+    ip tuntap add dev tap0 mode tap vnet_hdr &&
+    ip addr add 10.0.2.2/24 dev tap0 &&
+    ip link set tap0 up || exit 1
+  guest_listen=0.0.0.0
+  guest_netdev=tap,id=net,ifname=tap0,script=no,downscript=no
+}
+guest_enter_network
 
 guest_requires () {
   requires qemu-system-x86_64 busybox nbd-client cpio gcc modprobe
@@ -81,14 +104,14 @@ guest_program () {
         "$guest_trees/base/bin/$name" "$srcdir/tests/vm/$name.c" "$@"
 }
 
-# A TCP server on the loopback, on a port that is free; sets port.
+# A TCP server that guests reach, on a port that is free; sets port.
 # start_tcp_server [NAME --] KEY=VALUE...
 start_tcp_server () {
   local name=main tries
   if [ "${2-}" = -- ]; then name=$1; shift 2; fi
   for tries in 1 2 3 4 5 6 7 8 9; do
     port=$((20000 + RANDOM % 12000))
-    if launch "$name" -i 127.0.0.1 -p $port "$ZMEM_PLUGIN" \
+    if launch "$name" -i "$guest_listen" -p $port "$ZMEM_PLUGIN" \
               "control=$tmp/$name.ctl" "$@"; then
       # For the clients of whoever called this.
       # shellcheck disable=SC2034
@@ -121,14 +144,20 @@ guest_start () {
       >"$tmp/$name.initrd" 2>/dev/null
   mkfifo "$tmp/$name.keys"
   # no_timer_check: where qemu gets no processor for a tenth of a second, the
-  # kernel takes its timer for broken and panics.
+  # kernel takes its timer for broken and panics.  mitigations=off: a tenth
+  # of the time; nobody in there is to be kept from anything.
+  # guest_tso4=off: segments of 64 KiB are for the other direction alone.  To
+  # receive one takes more free memory than a guest that swaps has: it stood
+  # still.
   # Open for both, so that neither side waits for the other.
   timeout -k 5 $((600 + ${ZMEM_SECONDS:-0})) \
     qemu-system-x86_64 -accel tcg -m "$memory" -nodefaults \
     -no-user-config -display none -no-reboot -serial stdio \
-    -netdev user,id=net -device virtio-net-pci,netdev=net,romfile= \
+    -netdev "$guest_netdev" \
+    -device virtio-net-pci,netdev=net,romfile=,guest_tso4=off,guest_tso6=off \
     -kernel "$ZMEM_VM/vmlinuz" -initrd "$tmp/$name.initrd" \
-    -append 'console=ttyS0 quiet panic=-1 oops=panic no_timer_check' "$@" \
+    -append "console=ttyS0 quiet panic=-1 oops=panic no_timer_check \
+mitigations=off" "$@" \
     <>"$tmp/$name.keys" >"$tmp/$name.console" 2>&1 &
   guest_pids[$name]=$!
   daemon_pids+=("$!")
