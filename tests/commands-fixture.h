@@ -9,12 +9,12 @@
 #ifndef ZMEM_COMMANDS_FIXTURE_H
 #define ZMEM_COMMANDS_FIXTURE_H
 
-#include <check.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "commands.h"
+#include "libcheck.h"
 #include "stats.h"
 #include "store.h"
 

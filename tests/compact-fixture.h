@@ -20,10 +20,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <check.h>
-
 #include "compactor.h"
 #include "frees.h"
+#include "libcheck.h"
 #include "pool-fixture.h"
 #include "situation.h"
 #include "test-util.h"

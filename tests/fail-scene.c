@@ -14,13 +14,12 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include <check.h>
-
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
 #include "fail-scene.h"
 #include "fault-calls.h"
+#include "libcheck.h"
 
 /* What nbdkit has for a plugin. */
 static unsigned nr_reports;

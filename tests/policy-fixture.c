@@ -9,8 +9,7 @@
 
 #include <string.h>
 
-#include <check.h>
-
+#include "libcheck.h"
 #include "policy-fixture.h"
 
 struct policy_state state;

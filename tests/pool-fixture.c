@@ -12,8 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <check.h>
-
+#include "libcheck.h"
 #include "pool-check.h"
 #include "pool-fixture.h"
 #include "probe.h"

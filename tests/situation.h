@@ -9,9 +9,10 @@
 #ifndef ZMEM_SITUATION_H
 #define ZMEM_SITUATION_H
 
-#include <check.h>
 #include <inttypes.h>
 #include <stdint.h>
+
+#include "libcheck.h"
 
 #define CHECK(condition)                                                       \
   ck_assert_msg (condition, "%s: not so: %s", situation, #condition)

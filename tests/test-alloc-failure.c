@@ -17,8 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <check.h>
-
+#include "libcheck.h"
 #include "pool-check.h"
 #include "pool.h"
 #include "probe.h"

@@ -29,10 +29,9 @@
 #include <string.h>
 #include <time.h>
 
-#include <check.h>
-
 #include "block.h"
 #include "compactor.h"
+#include "libcheck.h"
 #include "store-fixture.h"
 #include "store-private.h"
 #include "test-util.h"

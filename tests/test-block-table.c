@@ -15,9 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <check.h>
-
 #include "block-table.h"
+#include "libcheck.h"
 #include "probe.h"
 #include "test-util.h"
 

@@ -12,9 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <check.h>
-
 #include "codec.h"
+#include "libcheck.h"
 #include "test-util.h"
 
 /* What was parsed is something that a state can be made of. */

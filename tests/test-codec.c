@@ -16,13 +16,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <check.h>
 #include <lz4.h>
 #include <zstd.h>
 
 #include "checksum.h"
 #include "codec.h"
 #include "context.h"
+#include "libcheck.h"
 #include "test-util.h"
 
 #define MAX_PAYLOAD 4032

@@ -8,7 +8,6 @@
 
 #include <config.h>
 
-#include <check.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
@@ -19,6 +18,7 @@
 
 #include "commands-fixture.h"
 #include "format-check.h"
+#include "libcheck.h"
 #include "pages.h"
 #include "pool.h"
 #include "size-class.h"

@@ -9,7 +9,6 @@
 
 #include <config.h>
 
-#include <check.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
@@ -20,6 +19,7 @@
 
 #include "commands-fixture.h"
 #include "format-check.h"
+#include "libcheck.h"
 #include "pages.h"
 #include "test-util.h"
 

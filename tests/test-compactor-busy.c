@@ -15,9 +15,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include <check.h>
-
 #include "compact-fixture.h"
+#include "libcheck.h"
 #include "pool-check.h"
 #include "probe.h"
 

@@ -13,9 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include <check.h>
-
 #include "compact-fixture.h"
+#include "libcheck.h"
 
 #define STEPS_MAX 1000000 /* that a run takes: or it never ends */
 

@@ -11,9 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include <check.h>
-
 #include "compact-fixture.h"
+#include "libcheck.h"
 #include "policy.h"
 
 /*--------------------------------------------------------------------*/

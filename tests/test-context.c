@@ -20,10 +20,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <check.h>
-
 #include "codec.h"
 #include "context.h"
+#include "libcheck.h"
 #include "test-util.h"
 
 #define MAX_PAYLOAD 4032

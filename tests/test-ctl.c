@@ -12,10 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <check.h>
-
 #include "bar.h"
 #include "compact.h"
+#include "libcheck.h"
 #include "tables.h"
 #include "test-util.h"
 #include "text.h"

@@ -10,9 +10,8 @@
 
 #include <stdlib.h>
 
-#include <check.h>
-
 #include "entry.h"
+#include "libcheck.h"
 #include "test-util.h"
 
 #define MAX_LOC (((zs_loc) 1 << ZS_LOC_BITS) - 1)

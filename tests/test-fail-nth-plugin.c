@@ -17,11 +17,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <check.h>
-
 #include "commands.h"
 #include "control.h"
 #include "fail-scene.h"
+#include "libcheck.h"
 #include "limit.h"
 #include "memlock.h"
 #include "options.h"

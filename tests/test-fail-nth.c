@@ -19,10 +19,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include <check.h>
-
 #include "compactor.h"
 #include "fail-scene.h"
+#include "libcheck.h"
 #include "probe.h"
 
 /*--------------------------------------------------------------------*/

@@ -14,9 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <check.h>
-
 #include "block.h"
+#include "libcheck.h"
 #include "store-fixture.h"
 #include "test-util.h"
 

@@ -25,10 +25,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <check.h>
-
 #include "compactor.h"
 #include "frees.h"
+#include "libcheck.h"
 #include "probe.h"
 #include "situation.h"
 #include "store-fixture.h"

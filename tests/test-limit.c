@@ -9,7 +9,6 @@
 
 #include <config.h>
 
-#include <check.h>
 #include <errno.h>
 #include <ftw.h>
 #include <inttypes.h>
@@ -19,6 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "libcheck.h"
 #include "limit.h"
 #include "test-util.h"
 

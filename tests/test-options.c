@@ -9,7 +9,6 @@
 
 #include <config.h>
 
-#include <check.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -18,6 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "libcheck.h"
 #include "options.h"
 #include "pages.h"
 #include "size-text.h"

@@ -18,8 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <check.h>
-
+#include "libcheck.h"
 #include "pages.h"
 #include "probe.h"
 #include "test-util.h"

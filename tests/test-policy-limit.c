@@ -11,8 +11,7 @@
 
 #include <stdlib.h>
 
-#include <check.h>
-
+#include "libcheck.h"
 #include "policy-fixture.h"
 
 /*--------------------------------------------------------------------*/

@@ -16,8 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <check.h>
-
+#include "libcheck.h"
 #include "pool-fixture.h"
 #include "probe.h"
 

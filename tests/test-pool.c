@@ -12,8 +12,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include <check.h>
-
+#include "libcheck.h"
 #include "pool-fixture.h"
 #include "probe.h"
 

@@ -9,7 +9,6 @@
 
 #include <config.h>
 
-#include <check.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -18,6 +17,7 @@
 
 #include "block.h"
 #include "compactor.h"
+#include "libcheck.h"
 #include "probe.h"
 #include "store-fixture.h"
 #include "store-private.h"

@@ -14,8 +14,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#include <check.h>
-
+#include "libcheck.h"
 #include "pool-fixture.h"
 #include "pool-move.h"
 #include "probe.h"

@@ -11,8 +11,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#include <check.h>
-
+#include "libcheck.h"
 #include "size-class.h"
 #include "test-util.h"
 

@@ -8,7 +8,6 @@
 
 #include <config.h>
 
-#include <check.h>
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdbool.h>
@@ -18,6 +17,7 @@
 #include <string.h>
 
 #include "format-check.h"
+#include "libcheck.h"
 #include "pages.h"
 #include "requests.h"
 #include "stats-output.h"

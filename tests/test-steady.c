@@ -23,8 +23,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
-#include <check.h>
-
+#include "libcheck.h"
 #include "pool.h"
 #include "stats.h"
 #include "store.h"

@@ -11,8 +11,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include <check.h>
-
+#include "libcheck.h"
 #include "store-fixture.h"
 #include "test-util.h"
 

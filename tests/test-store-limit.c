@@ -16,8 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <check.h>
-
+#include "libcheck.h"
 #include "probe.h"
 #include "size-class.h"
 #include "store-fixture.h"

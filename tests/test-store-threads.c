@@ -20,8 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <check.h>
-
+#include "libcheck.h"
 #include "probe.h"
 #include "store-fixture.h"
 #include "test-util.h"

@@ -17,8 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <check.h>
-
+#include "libcheck.h"
 #include "pool.h"
 #include "probe.h"
 #include "store-fixture.h"

@@ -14,9 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <check.h>
-
 #include "compactor.h"
+#include "libcheck.h"
 #include "store-fixture.h"
 #include "store-private.h"
 #include "test-util.h"

@@ -12,8 +12,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#include <check.h>
-
+#include "libcheck.h"
 #include "worker-fixture.h"
 
 #define NR_THREADS 2

@@ -10,8 +10,7 @@
 
 #include <stdlib.h>
 
-#include <check.h>
-
+#include "libcheck.h"
 #include "worker-fixture.h"
 
 /*--------------------------------------------------------------------*/

@@ -12,9 +12,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <check.h>
-
 #include "compactor.h"
+#include "libcheck.h"
 #include "pool-check.h"
 #include "worker-fixture.h"
 
