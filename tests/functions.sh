@@ -236,14 +236,15 @@ launch_decided () {
   [ -s "$tmp/$1.pid" ] || process_ended "${server_pids[$1]}"
 }
 
-# launch_tcp NAME NBDKIT-ARGUMENTS...: on a port of 127.0.0.1 that is free;
-# sets port.
+# launch_tcp NAME NBDKIT-ARGUMENTS...: on a port of listen_address that is
+# free; sets port.
+listen_address=127.0.0.1
 launch_tcp () {
   local name=$1 try
   shift
   for try in 1 2 3 4 5 6 7 8; do
     port=$((20000 + RANDOM % 12000))
-    launch "$name" -i 127.0.0.1 -p "$port" "$@" && return
+    launch "$name" -i "$listen_address" -p "$port" "$@" && return
     echo "port $port is taken (try $try)"
   done
   return 1

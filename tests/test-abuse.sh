@@ -69,6 +69,20 @@ check "a server on TCP" launch_tcp tcp "$ZMEM_PLUGIN" size=8M limit=16M \
       "control=$tmp/tcp.ctl"
 abuse tcp "$port"
 
+# As after a client's loss of power: nothing is heard of it any more.
+exec 9<>"/dev/tcp/127.0.0.1/$port"
+head -c 18 <&9 >"$tmp/greeting"
+kill -TERM "$server_pid"
+greets_nobody () {
+  local greeting
+  exec 8<>"/dev/tcp/127.0.0.1/$port"
+  greeting=$(timeout 1 head -c 8 <&8)
+  exec 8>&-
+  [ "$greeting" = "" ]
+}
+check "asked to end, it greets nobody else" wait_for 60 greets_nobody
+check "and waits for a client that says nothing" server_is_alive
+exec 9>&-
 stop_server tcp
 
 finish

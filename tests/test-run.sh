@@ -26,7 +26,8 @@ run_decided () { has_connect_lines || run_ended; }
 start_run () {
   # Not the last one's lines, while this one has not begun.
   : >../out
-  "$run" "$@" >../out 2>../err </dev/null &
+  # TMPDIR: a run that is killed leaves its folder.
+  TMPDIR=$tmp "$run" "$@" >../out 2>../err </dev/null &
   run_pid=$!
   adopt_daemon "$run_pid"
   wait_for 120 run_decided

@@ -31,7 +31,7 @@ start_half () {
     # What start_tcp_server sets:
     # shellcheck disable=SC2154
     ports[$1]=$port
-  elif ! launch "$1" -i "$guest_listen" -p "${ports[$1]}" "$ZMEM_PLUGIN" size=64M \
+  elif ! launch "$1" -i "$listen_address" -p "${ports[$1]}" "$ZMEM_PLUGIN" size=64M \
               "control=$tmp/$1.ctl"; then
     fail "server $1 starts again" "$tmp/$1.log"
     finish

@@ -34,7 +34,7 @@ kill_it () {
 start_it () {
   # What start_tcp_server sets:
   # shellcheck disable=SC2154
-  launch main -i "$guest_listen" -p "$port" "$ZMEM_PLUGIN" size=256M \
+  launch main -i "$listen_address" -p "$port" "$ZMEM_PLUGIN" size=256M \
          "control=$ctl" || {
     fail "the server starts again" "$log"
     finish

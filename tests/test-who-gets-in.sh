@@ -158,7 +158,9 @@ perl "$tmp/swap.pl" "$tmp/race" "$tmp/victim" &
 swap_pid=$!
 nr_refused=0 nr_served=0
 for _ in $(seq 20); do
-  if timeout 60 nbdkit -U - "$ZMEM_PLUGIN" size=1M \
+  # Not -U -, whose folder stays behind when nbdkit is refused.
+  rm -f "$tmp/race.sock"
+  if timeout 60 nbdkit -U "$tmp/race.sock" "$ZMEM_PLUGIN" size=1M \
        control="$tmp/race/ctl" --run true 2>>"$tmp/race.err"
   then nr_served=$((nr_served + 1))
   else nr_refused=$((nr_refused + 1))

@@ -5,8 +5,9 @@
  * The block store, by a stream of operations, against a flat array: reads,
  * writes of whole blocks and of parts, trims, zeroes of both kinds, extents,
  * the limit and the codec changing, memory failing where the stream says,
- * payloads damaged, and between any two of them a slice of compaction.  One
- * thread: tests/test-model has many.
+ * payloads damaged, and between any two of them a slice of compaction.  With
+ * a reserve where the stream begins with a G and its size; it is refilled
+ * where the stream says.  One thread: tests/test-model has many.
  *
  * The oracle: what is read is what the array has; after an error each block
  * of the request is as it was or as it was to be; an error has a cause;
@@ -32,11 +33,13 @@
 #define DISK_BYTES (2 * MIB + 20 * BLOCK_BYTES + 1000)
 #define MAX_REQUEST_BYTES (64 * BLOCK_BYTES)
 #define MAX_OPERATIONS 200
-#define CHECK_EVERY 16 /* operations */
+#define CHECK_EVERY 16                      /* operations */
+#define BOOKKEEPING_BYTES (64 * PAGE_BYTES) /* for the reserve */
 
 static struct store *store;
 static uint8_t array[DISK_BYTES], new_data[DISK_BYTES], back[DISK_BYTES];
-static bool may_fail;          /* a limit, or a populate that failed */
+static bool may_fail; /* a limit, or a populate that failed */
+static bool has_reserve;
 static uint64_t foreign_bytes; /* held that is no mapping and no context */
 
 struct range {
@@ -308,12 +311,32 @@ compact (struct input *input, char how)
       compactor_step (&store->compactor, 0);
 }
 
+/* As the worker does. */
+static void
+refill (uint64_t ceiling_bytes)
+{
+  const uint64_t failed_before = probe_nr_failed ();
+  uint64_t most_held = pages_held (&store->pages);
+  int r;
+
+  if (!has_reserve)
+    return;
+  if (most_held < ceiling_bytes)
+    most_held = ceiling_bytes;
+  r = pool_refill (store->pool, ceiling_bytes);
+  FUZZ_CHECK (r == 0 || r == -ENOSPC ||
+                (r == -ENOMEM && probe_nr_failed () > failed_before),
+              "%d", r);
+  FUZZ_CHECK (pages_held (&store->pages) <= most_held + BOOKKEEPING_BYTES,
+              "%" PRIu64 " held", pages_held (&store->pages));
+}
+
 /*--- The stream and the oracle. ---*/
 
 static void
 operate (struct input *input)
 {
-  const char how = take_letter (input, "wwwwwrtzZxckjjjJKspSPlLnNdC");
+  const char how = take_letter (input, "wwwwwrtzZxckjjjJKspSPlLnNdCgG");
 
   switch (how) {
   case 'w':
@@ -362,6 +385,12 @@ operate (struct input *input)
   case 'd':
     damage (input);
     break;
+  case 'g':
+    refill (pages_held (&store->pages) + take_byte (input) * PAGE_BYTES);
+    break;
+  case 'G':
+    refill (64 * DISK_BYTES); /* more than there is */
+    break;
   default:
     break;
   }
@@ -381,12 +410,14 @@ check_now_and_then (void)
               "held %" PRIu64, stats.held_bytes);
 }
 
+/* The reserve follows the limit of the beginning, which then goes. */
 static void
-open_store (void)
+open_store (uint64_t limit_bytes)
 {
   const struct store_params params = {
     .size_bytes = DISK_BYTES,
-    .limit_bytes = PAGES_NO_LIMIT,
+    .limit_bytes = limit_bytes,
+    .reserve = limit_bytes != PAGES_NO_LIMIT,
     .codec = { CODEC_LZ4, 1 },
     .nr_contexts = 1,
     .pages_ops = &probe_ops,
@@ -396,8 +427,10 @@ open_store (void)
   probe_reset ();
   if (store_create (&params, &store) < 0 || store_start (store) < 0)
     abort ();
+  store_set_limit (store, PAGES_NO_LIMIT);
   memset (array, 0, sizeof array);
   may_fail = false;
+  has_reserve = params.reserve;
   stats = get_stats ();
   foreign_bytes =
     stats.held_bytes - stats.context_bytes - probe_resident_bytes ();
@@ -405,7 +438,7 @@ open_store (void)
 
 /* All is as it should be, and when all is trimmed nothing is left but the
  * zspage of the bounce object, which never moves, and what pages of it others
- * had touched.
+ * had touched, and the reserve.
  */
 static void
 end_store (void)
@@ -422,7 +455,7 @@ end_store (void)
   check_now_and_then ();
   stats = get_stats ();
   FUZZ_CHECK (stats.live_blocks == 0, "%" PRIu64 " blocks", stats.live_blocks);
-  FUZZ_CHECK (stats.arena_bytes <= ZSPAGE_BYTES,
+  FUZZ_CHECK (stats.arena_bytes <= ZSPAGE_BYTES + stats.reserve_bytes,
               "%" PRIu64 " bytes in the arena of an empty disk",
               stats.arena_bytes);
   store_destroy (store);
@@ -435,7 +468,12 @@ LLVMFuzzerTestOneInput (const uint8_t *data, size_t bytes)
 {
   struct input input = { data, bytes };
 
-  open_store ();
+  if (bytes > 1 && data[0] == 'G') {
+    take_byte (&input);
+    open_store ((4 + take_byte (&input)) * MIB);
+  }
+  else
+    open_store (PAGES_NO_LIMIT);
   for (unsigned i = 1; i <= MAX_OPERATIONS && input.left > 0; ++i) {
     operate (&input);
     FUZZ_CHECK (pages_held (&store->pages) <= atomic_load (&store->pages.limit),

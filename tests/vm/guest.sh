@@ -23,15 +23,14 @@
 # processor time of qemu's network of user processes, which is the others'.
 #
 # shellcheck shell=bash
-# What functions.sh sets:
-# shellcheck disable=SC2154
+# What functions.sh sets and reads:
+# shellcheck disable=SC2034,SC2154
 
 : "${ZMEM_VM:=$srcdir/build/vm}"
 
 guest_modules="virtio_pci virtio_net virtio_blk nbd raid0 raid1 sch_netem zram"
 declare -A guest_pids=()
 guest_trees=$tmp/guests
-guest_listen=127.0.0.1          # servers' address, for guests to reach
 guest_netdev=user,id=net
 
 # The test itself, again, in a network of its own; or this one is used.
@@ -46,7 +45,7 @@ guest_enter_network () {
     ip tuntap add dev tap0 mode tap vnet_hdr &&
     ip addr add 10.0.2.2/24 dev tap0 &&
     ip link set tap0 up || exit 1
-  guest_listen=0.0.0.0
+  listen_address=0.0.0.0
   guest_netdev=tap,id=net,ifname=tap0,script=no,downscript=no
 }
 guest_enter_network
@@ -104,24 +103,17 @@ guest_program () {
         "$guest_trees/base/bin/$name" "$srcdir/tests/vm/$name.c" "$@"
 }
 
-# A TCP server that guests reach, on a port that is free; sets port.
+# A TCP server that guests reach, on a port that is free; sets port and uri.
 # start_tcp_server [NAME --] KEY=VALUE...
 start_tcp_server () {
-  local name=main tries
+  local name=main
   if [ "${2-}" = -- ]; then name=$1; shift 2; fi
-  for tries in 1 2 3 4 5 6 7 8 9; do
-    port=$((20000 + RANDOM % 12000))
-    if launch "$name" -i "$guest_listen" -p $port "$ZMEM_PLUGIN" \
-              "control=$tmp/$name.ctl" "$@"; then
-      # For the clients of whoever called this.
-      # shellcheck disable=SC2034
-      uri=nbd://127.0.0.1:$port
-      return
-    fi
-    echo "port $port is taken (try $tries)"
-  done
-  fail "server $name starts with $*" "$tmp/$name.log"
-  finish
+  launch_tcp "$name" "$ZMEM_PLUGIN" "control=$tmp/$name.ctl" "$@" || {
+    fail "server $name starts with $*" "$tmp/$name.log"
+    finish
+  }
+  # For the clients of whoever called this.
+  uri=nbd://127.0.0.1:$port
 }
 
 # guest_start NAME SCENARIO [NAME=VALUE]... [-- QEMU-OPTION]...
