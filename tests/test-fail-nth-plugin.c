@@ -95,6 +95,39 @@ START_TEST (test_commands)
 }
 END_TEST
 
+static int
+start_verify (void)
+{
+  const int r = give_command ();
+
+  store_verify_stop (disk.store);
+  return r;
+}
+
+static void
+check_verify (int r, bool failed)
+{
+  struct verify_report report;
+
+  check_command (r, failed);
+  store_verify_report (disk.store, &report);
+  ck_assert_int_eq (report.state == VERIFY_IDLE, r < 0);
+}
+
+START_TEST (test_verify)
+{
+  struct scene scene = { "verify start", start_verify, check_verify };
+
+  open_disk ();
+  command_line = "verify start";
+  ck_assert_uint_gt (fail_each (&scene, FAULT_THREAD), 0);
+  scene.check = check_command;
+  fail_each (&scene, FAULT_MALLOC);
+  disk_check_all (&disk);
+  close_disk ();
+}
+END_TEST
+
 /*--------------------------------------------------------------------*/
 /* The control socket and the file of statistics. */
 
@@ -284,6 +317,7 @@ main (void)
 
   test_start ("test-fail-nth-plugin");
   tcase_add_test (tcase, test_commands);
+  tcase_add_test (tcase, test_verify);
   tcase_add_test (tcase, test_services);
   tcase_add_test (tcase, test_lock);
   tcase_add_test (tcase, test_bound);
