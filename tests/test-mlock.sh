@@ -132,7 +132,8 @@ as_nobody () {
   rm -f "$tmp/open/nobody.sock"
   TMPDIR=$tmp/open bounded prlimit --memlock=65536:65536 \
     setpriv --reuid=65534 --regid=65534 --clear-groups "$@" \
-    nbdkit -U "$tmp/open/nobody.sock" "$tmp/open/nbdkit-zmem-plugin.so" size=64M mlock=yes \
+    nbdkit -U "$tmp/open/nobody.sock" "$tmp/open/nbdkit-zmem-plugin.so" \
+    size=64M mlock=yes \
     --run 'nbdcopy "$TMPDIR/data" "$uri"'
 }
 random_file "$tmp/open/data" $((4 * M))

@@ -31,8 +31,8 @@ start_half () {
     # What start_tcp_server sets:
     # shellcheck disable=SC2154
     ports[$1]=$port
-  elif ! launch "$1" -i "$listen_address" -p "${ports[$1]}" "$ZMEM_PLUGIN" size=64M \
-              "control=$tmp/$1.ctl"; then
+  elif ! launch "$1" -i "$listen_address" -p "${ports[$1]}" "$ZMEM_PLUGIN" \
+              size=64M "control=$tmp/$1.ctl"; then
     fail "server $1 starts again" "$tmp/$1.log"
     finish
   fi

@@ -26,12 +26,12 @@
 #include "pool-check.h"
 #include "pool-move.h"
 #include "pool.h"
+#include "refill.h"
 
 #define ARENA_ZSPAGES 24
 #define MAX_OBJECTS 2048
 #define MAX_OPERATIONS 400
 #define RESERVE_UNIT (8 * KIB)
-#define BOOKKEEPING_BYTES (64 * PAGE_BYTES) /* for the reserve */
 
 struct object {
   zs_loc loc;
@@ -53,7 +53,6 @@ static struct pool_source source;
 static struct pool_move moves[POOL_MOVES_MAX];
 static unsigned nr_moves;
 static bool has_source;
-static bool has_reserve;
 
 /*--- Objects and their content. ---*/
 
@@ -213,24 +212,6 @@ isolate (struct input *input, bool emptiest)
                                                &max_looks, &source);
 }
 
-/*--- What the worker does. ---*/
-
-static void
-refill (uint64_t ceiling_bytes)
-{
-  const uint64_t failed_before = probe_nr_failed ();
-  int r;
-
-  if (!has_reserve)
-    return;
-  r = pool_refill (pool, ceiling_bytes);
-  FUZZ_CHECK (r == 0 || r == -ENOSPC ||
-                (r == -ENOMEM && probe_nr_failed () > failed_before),
-              "%d", r);
-  FUZZ_CHECK (pages_held (&pages) <= ceiling_bytes + BOOKKEEPING_BYTES,
-              "%" PRIu64 " held", pages_held (&pages));
-}
-
 /*--- The stream. ---*/
 
 static void
@@ -297,10 +278,10 @@ operate (struct input *input)
     finish_source (1 + take_byte (input) % 16);
     break;
   case 'g':
-    refill (pages_held (&pages) + take_byte (input) * PAGE_BYTES);
+    refill (pool, pages_held (&pages) + take_byte (input) * PAGE_BYTES);
     break;
   case 'G':
-    refill (2 * ARENA_ZSPAGES * ZSPAGE_BYTES); /* more than there is */
+    refill (pool, 2 * ARENA_ZSPAGES * ZSPAGE_BYTES); /* more than there is */
     break;
   case 'n':
     probe_fail_nth (PROBE_POPULATE, take_byte (input) % 4);
@@ -363,7 +344,7 @@ end_all (void)
   pool_stats (pool, &stats);
   FUZZ_CHECK (stats.arena_bytes == stats.primed_bytes &&
                 stats.nr_zspages == 0 && stats.spare_bytes == 0 &&
-                (has_reserve || stats.primed_bytes == 0),
+                (pool_has_reserve (pool) || stats.primed_bytes == 0),
               "%" PRIu64 " bytes", stats.arena_bytes);
   pool_destroy (pool);
   FUZZ_CHECK (pages_held (&pages) == 0 && probe_nr_ranges () == 0,
@@ -382,8 +363,7 @@ LLVMFuzzerTestOneInput (const uint8_t *data, size_t bytes)
   pages_init (&pages, &probe_ops, PAGES_NO_LIMIT);
   if (pool_create (&pages, ARENA_ZSPAGES * ZSPAGE_BYTES, &pool) < 0)
     abort ();
-  has_reserve = bytes > 1 && data[0] == 'G';
-  if (has_reserve) {
+  if (bytes > 1 && data[0] == 'G') {
     take_byte (&input);
     pool_set_reserve (pool, (1 + take_byte (&input)) * RESERVE_UNIT);
   }

@@ -24,6 +24,7 @@
 #include "../probe.h"
 #include "../test-util.h"
 #include "fuzz.h"
+#include "refill.h"
 #include "size-class.h"
 #include "stats.h"
 #include "store-private.h"
@@ -33,13 +34,11 @@
 #define DISK_BYTES (2 * MIB + 20 * BLOCK_BYTES + 1000)
 #define MAX_REQUEST_BYTES (64 * BLOCK_BYTES)
 #define MAX_OPERATIONS 200
-#define CHECK_EVERY 16                      /* operations */
-#define BOOKKEEPING_BYTES (64 * PAGE_BYTES) /* for the reserve */
+#define CHECK_EVERY 16 /* operations */
 
 static struct store *store;
 static uint8_t array[DISK_BYTES], new_data[DISK_BYTES], back[DISK_BYTES];
-static bool may_fail; /* a limit, or a populate that failed */
-static bool has_reserve;
+static bool may_fail;          /* a limit, or a populate that failed */
 static uint64_t foreign_bytes; /* held that is no mapping and no context */
 
 struct range {
@@ -311,26 +310,6 @@ compact (struct input *input, char how)
       compactor_step (&store->compactor, 0);
 }
 
-/* As the worker does. */
-static void
-refill (uint64_t ceiling_bytes)
-{
-  const uint64_t failed_before = probe_nr_failed ();
-  uint64_t most_held = pages_held (&store->pages);
-  int r;
-
-  if (!has_reserve)
-    return;
-  if (most_held < ceiling_bytes)
-    most_held = ceiling_bytes;
-  r = pool_refill (store->pool, ceiling_bytes);
-  FUZZ_CHECK (r == 0 || r == -ENOSPC ||
-                (r == -ENOMEM && probe_nr_failed () > failed_before),
-              "%d", r);
-  FUZZ_CHECK (pages_held (&store->pages) <= most_held + BOOKKEEPING_BYTES,
-              "%" PRIu64 " held", pages_held (&store->pages));
-}
-
 /*--- The stream and the oracle. ---*/
 
 static void
@@ -386,10 +365,11 @@ operate (struct input *input)
     damage (input);
     break;
   case 'g':
-    refill (pages_held (&store->pages) + take_byte (input) * PAGE_BYTES);
+    refill (store->pool,
+            pages_held (&store->pages) + take_byte (input) * PAGE_BYTES);
     break;
   case 'G':
-    refill (64 * DISK_BYTES); /* more than there is */
+    refill (store->pool, 64 * DISK_BYTES); /* more than there is */
     break;
   default:
     break;
@@ -430,7 +410,6 @@ open_store (uint64_t limit_bytes)
   store_set_limit (store, PAGES_NO_LIMIT);
   memset (array, 0, sizeof array);
   may_fail = false;
-  has_reserve = params.reserve;
   stats = get_stats ();
   foreign_bytes =
     stats.held_bytes - stats.context_bytes - probe_resident_bytes ();

@@ -19,8 +19,9 @@
 # ZMEM_VM: folder of the kernel [build/vm of the source].
 #
 # Root's tests run in a network namespace of their own, one guest at a time on
-# a tap device, which takes segments of 64 KiB from the guest: half of the
-# processor time of qemu's network of user processes, which is the others'.
+# a tap device, which takes segments of 64 KiB from the guest: three quarters
+# of the processor time of qemu's network of user processes (test-vm-swap),
+# which is the others'.
 #
 # shellcheck shell=bash
 # What functions.sh sets and reads:
@@ -138,9 +139,9 @@ guest_start () {
   # no_timer_check: where qemu gets no processor for a tenth of a second, the
   # kernel takes its timer for broken and panics.  mitigations=off: a tenth
   # of the time; nobody in there is to be kept from anything.
-  # guest_tso4=off: segments of 64 KiB are for the other direction alone.  To
-  # receive one takes more free memory than a guest that swaps has: it stood
-  # still.
+  # guest_tso4=off: segments of 64 KiB are for the other direction alone.
+  # With them in both, test-vm-limit stood still each time, most likely for
+  # want of the memory to receive one.
   # Open for both, so that neither side waits for the other.
   timeout -k 5 $((600 + ${ZMEM_SECONDS:-0})) \
     qemu-system-x86_64 -accel tcg -m "$memory" -nodefaults \
