@@ -60,7 +60,10 @@ room_make (struct store *store, struct room *room)
   if (room->nr_tries++ == 0)
     atomic_fetch_add_explicit (&store->nr_waited_writes, 1,
                                memory_order_relaxed);
-  if (look_again (store, room) || purge_spare (store, bytes))
+  /* Not twice in a row: what a try in vain gave back itself looks the same. */
+  room->looked =
+    !room->looked && (look_again (store, room) || purge_spare (store, bytes));
+  if (room->looked)
     return true;
   if (store->compact_manual)
     return false;

@@ -26,6 +26,7 @@ struct room {
   /* Before the last try: compactor_returned, and purges by anybody. */
   uint64_t seen, nr_purges;
   unsigned nr_tries;
+  bool looked; /* the last try came of what somebody gave back */
 };
 
 static inline struct room
