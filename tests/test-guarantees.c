@@ -53,6 +53,7 @@ enum mix {
   MIX_RAW,
   MIX_JUST_ABOVE, /* payloads a little above a class */
   MIX_SMALL,      /* payloads below 300 bytes */
+  MIX_REPEAT,     /* payloads of 8 bytes: hundreds of them in a zspage */
   MIX_EVERY_KIND_ZSTD,
   NR_MIXES
 };
@@ -89,6 +90,9 @@ make_mixed_block (enum mix mix)
     break;
   case MIX_SMALL:
     make_noise_block ((unsigned) rng_below (&rng, 280));
+    break;
+  case MIX_REPEAT:
+    make_block (&rng, CONTENT_PATTERN64, block);
     break;
   default:
     make_block (&rng, kinds[rng_below (&rng, sizeof kinds / sizeof kinds[0])],
@@ -379,12 +383,15 @@ START_TEST (test_patterns)
               frees_names[order[i]]);
     drop_and_check (order[i]);
   }
-  /* All kinds of objects have been moved, where there are enough of them. */
+  /* All kinds of objects have been moved, where there are enough of them for
+   * many zspages, whatever the order.
+   */
   if (!test_quick () && !TEST_SANITIZED && mix == MIX_EVERY_KIND)
-    CHECK (nr_changed[CODEC_RAW] > 0 && nr_changed[CODEC_LZ4] > 0 &&
-           nr_changed[CODEC_REPEAT] > 0);
+    CHECK (nr_changed[CODEC_RAW] > 0 && nr_changed[CODEC_LZ4] > 0);
   if (!test_quick () && !TEST_SANITIZED && mix == MIX_EVERY_KIND_ZSTD)
     CHECK (nr_changed[CODEC_RAW] > 0 && nr_changed[CODEC_ZSTD] > 0);
+  if (!test_quick () && mix == MIX_REPEAT)
+    CHECK (nr_changed[CODEC_REPEAT] > 0);
   close_disk ();
 }
 END_TEST
@@ -577,8 +584,8 @@ START_TEST (test_drift_at_the_limit)
   stats = disk_stats (&disk);
   CHECK_EQ (stats.enospc_errors, 0);
   CHECK_LE (stats.held_highest_bytes, stats.limit_bytes);
-  /* It was reached. */
-  CHECK (stats.compact_waited_writes > 0);
+  /* It was reached; in few rounds it need not be. */
+  CHECK (test_quick () || stats.compact_waited_writes > 0);
   disk_check_all (&disk);
   close_disk ();
 }
