@@ -37,6 +37,13 @@ static struct pool *pool;
 static struct rng rng;
 static uint64_t highest_zspage; /* that ever had an object */
 
+/* After the Nth; short: every early call, then a sample. */
+static uint64_t
+next_nth (uint64_t nth)
+{
+  return nth + 1 + (nth > 30 && test_short () ? rng_below (&rng, 50) : 0);
+}
+
 static void
 check_pool (void)
 {
@@ -94,7 +101,7 @@ START_TEST (test_pool)
   const enum probe_kind kind = (enum probe_kind) _i;
   uint64_t nth;
 
-  for (nth = 1; nth < MAX_NTH; ++nth) {
+  for (nth = 1; nth < MAX_NTH; nth = next_nth (nth)) {
     int r;
 
     /* The same sequence each time. */
@@ -290,7 +297,7 @@ START_TEST (test_store)
   uint64_t nth, nr_failed;
 
   buf = malloc (SIZE);
-  for (nth = 1; nth < MAX_NTH; ++nth) {
+  for (nth = 1; nth < MAX_NTH; nth = next_nth (nth)) {
     rng_init (&rng, test_seed (), 3);
     probe_reset ();
     probe_fail_nth (kind, nth);
@@ -303,9 +310,6 @@ START_TEST (test_store)
     ck_assert_uint_eq (probe_nr_ranges (), 0);
     if (nr_failed == 0)
       break;
-    /* Quick: every early call, then a sample. */
-    if (nth > 30 && test_short ())
-      nth += rng_below (&rng, 20);
   }
   ck_assert_uint_gt (nth, 1);
   ck_assert_uint_lt (nth, MAX_NTH);

@@ -579,10 +579,10 @@ main (void)
   tcase_set_timeout (tcase, TEST_TIMEOUT_SECONDS +
                               (seconds == NULL ? 0 : atoi (seconds)));
   tcase_add_test (tcase, test_payloads);
-  tcase_add_loop_test (tcase, test_compaction, 0, 2);
-  tcase_add_test (tcase, test_raw);
-  tcase_add_loop_test (tcase, test_entries, 0, 3);
-  tcase_add_test (tcase, test_entries_and_compaction);
+  tcase_add_lone_loop_test (tcase, test_compaction, 0, 2);
+  tcase_add_lone_test (tcase, test_raw);
+  tcase_add_lone_loop_test (tcase, test_entries, 0, 3);
+  tcase_add_lone_test (tcase, test_entries_and_compaction);
   suite_add_tcase (suite, tcase);
   runner = srunner_create (suite);
   srunner_run_all (runner, CK_ENV);

@@ -415,12 +415,13 @@ main (void)
 
   test_start ("test-compactor-busy");
   tcase_set_timeout (tcase, TEST_TIMEOUT_SECONDS);
-  tcase_add_loop_test (tcase, test_one_busy, MOVE_BUSY, MOVE_IN_TRANSIT + 1);
-  tcase_add_loop_test (tcase, test_busy_in_every_zspage, MOVE_BUSY,
-                       MOVE_IN_TRANSIT + 1);
-  tcase_add_loop_test (tcase, test_half_busy, 0, 2);
-  tcase_add_test (tcase, test_nth_purge_fails);
-  tcase_add_test (tcase, test_every_purge_fails);
+  tcase_add_lone_loop_test (tcase, test_one_busy, MOVE_BUSY,
+                            MOVE_IN_TRANSIT + 1);
+  tcase_add_lone_loop_test (tcase, test_busy_in_every_zspage, MOVE_BUSY,
+                            MOVE_IN_TRANSIT + 1);
+  tcase_add_lone_loop_test (tcase, test_half_busy, 0, 2);
+  tcase_add_lone_test (tcase, test_nth_purge_fails);
+  tcase_add_lone_test (tcase, test_every_purge_fails);
   tcase_add_loop_test (tcase, test_threads, 0, 2);
   suite_add_tcase (suite, tcase);
   runner = srunner_create (suite);

@@ -619,18 +619,18 @@ main (void)
   tcase_set_timeout (tcase, TEST_TIMEOUT_SECONDS);
   tcase_set_timeout (waiting, TEST_TIMEOUT_SECONDS / 4);
   tcase_add_test (tcase, test_bad_parameters);
-  tcase_add_test (tcase, test_each_is_its_own);
-  tcase_add_test (tcase, test_max_payload);
+  tcase_add_lone_test (tcase, test_each_is_its_own);
+  tcase_add_lone_test (tcase, test_max_payload);
   tcase_add_test (tcase, test_change_of_codec);
   tcase_add_loop_test (tcase, test_change_of_level, CODEC_LZ4, CODEC_ZSTD + 1);
   tcase_add_test (waiting, test_threads);
   tcase_add_test (waiting, test_wake_ups);
   tcase_add_test (waiting, test_wake_ups_of_change);
   tcase_add_test (waiting, test_change_waits);
-  tcase_add_loop_test (tcase, test_no_allocation, 0, 10);
+  tcase_add_lone_loop_test (tcase, test_no_allocation, 0, 10);
 #if !TEST_SANITIZED
-  tcase_add_test (tcase, test_bytes);
-  tcase_add_test (tcase, test_failing_allocation);
+  tcase_add_lone_test (tcase, test_bytes);
+  tcase_add_lone_test (tcase, test_failing_allocation);
 #endif
   suite_add_tcase (suite, tcase);
   suite_add_tcase (suite, waiting);

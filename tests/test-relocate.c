@@ -358,11 +358,11 @@ make_suite (void)
   tcase_set_timeout (tcase, TEST_TIMEOUT_SECONDS);
   tcase_add_loop_test (tcase, test_readers_for_ever, 0, 2);
   tcase_add_loop_test (tcase, test_limit_lowered, 0, 2);
-  tcase_add_test (tcase, test_partial_write_at_the_limit);
-  tcase_add_test (tcase, test_same_filled_in_place);
-  tcase_add_loop_test (tcase, test_fresh_writes_let_it_sleep, 0, 3);
-  tcase_add_loop_test (tcase, test_spare_zspages_are_room, 0, 2);
-  tcase_add_test (tcase, test_holes_are_purged_in_place);
+  tcase_add_lone_test (tcase, test_partial_write_at_the_limit);
+  tcase_add_lone_test (tcase, test_same_filled_in_place);
+  tcase_add_lone_loop_test (tcase, test_fresh_writes_let_it_sleep, 0, 3);
+  tcase_add_lone_loop_test (tcase, test_spare_zspages_are_room, 0, 2);
+  tcase_add_lone_test (tcase, test_holes_are_purged_in_place);
   suite_add_tcase (suite, tcase);
   return suite;
 }

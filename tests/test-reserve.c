@@ -358,10 +358,10 @@ main (void)
 
   test_start ("test-reserve");
   tcase_set_timeout (tcase, TEST_TIMEOUT_SECONDS);
-  tcase_add_test (tcase, test_allocations_find_pages);
-  tcase_add_test (tcase, test_ceiling);
-  tcase_add_test (tcase, test_limit_takes_it);
-  tcase_add_test (tcase, test_failures);
+  tcase_add_lone_test (tcase, test_allocations_find_pages);
+  tcase_add_lone_test (tcase, test_ceiling);
+  tcase_add_lone_test (tcase, test_limit_takes_it);
+  tcase_add_lone_test (tcase, test_failures);
   tcase_add_loop_test (tcase, test_meanwhile, 0, 5);
   tcase_add_test (tcase, test_threads);
   suite_add_tcase (suite, tcase);

@@ -30,6 +30,18 @@
 #define TEST_SANITIZED 0
 #endif
 
+/* It is ThreadSanitizer. */
+#if defined(__SANITIZE_THREAD__)
+#define TEST_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define TEST_TSAN 1
+#endif
+#endif
+#ifndef TEST_TSAN
+#define TEST_TSAN 0
+#endif
+
 #define TEST_BLOCK_BYTES ((size_t) 4096)
 #define KIB ((uint64_t) 1 << 10)
 #define MIB ((uint64_t) 1 << 20)
