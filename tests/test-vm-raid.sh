@@ -63,7 +63,7 @@ empty_half () {
 on_request () {
   local seconds=$1 words=$2
   shift 2
-  guest_says raid "$seconds" "$words" || finish
+  guest_says raid "$seconds" "$words"
   "$@"
   guest_tell raid "it is so"
 }
@@ -75,18 +75,18 @@ guest_start raid "$srcdir/tests/vm/raid.scenario" MEMORY=128 PRESSURE=48 \
             SEED=$seed PORT_A="${ports[A]}" PORT_B="${ports[B]}"
 
 on_request 240 "kill B" kill_half B
-guest_says raid 240 "goes on without B" || finish
+guest_says raid 240 "goes on without B"
 on_request 240 "start B" start_half B
-guest_says raid 240 "B is whole again" || finish
+guest_says raid 240 "B is whole again"
 on_request 240 "kill A" kill_half A
-guest_says raid 240 "RAID 1: requests [0-9]+ good" || finish
+guest_says raid 240 "RAID 1: requests [0-9]+ good"
 grep -a "guest says: RAID 1" "$tmp/raid.console"
 
 on_request 240 "look at B" full_half B
 on_request 240 "B is discarded" empty_half B
 on_request 240 "start A" start_half A
 
-guest_says raid 240 "RAID 0: [0-9]+ blocks" || finish
+guest_says raid 240 "RAID 0: [0-9]+ blocks"
 blocks=$(sed -n 's/^guest says: RAID 0: \([0-9]*\) blocks.*/\1/p' \
              "$tmp/raid.console")
 check "RAID 0 is nearly as large as both" at_least "$blocks" $((2 * 15872))
@@ -94,7 +94,7 @@ full_halves () { full_half A; full_half B; }
 empty_halves () { empty_half A; empty_half B; }
 on_request 240 "both are full" full_halves
 on_request 240 "both are discarded" empty_halves
-guest_says raid 240 "swapped out" || finish
+guest_says raid 240 "swapped out"
 grep -a "guest says: swapped out" "$tmp/raid.console"
 # Two disks were lost, and each had a request under way.
 guest_ends raid 240 'I/O error'

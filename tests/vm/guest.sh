@@ -10,7 +10,7 @@
 #     start_tcp_server size=1G              # sets port
 #     guest_program pressure                # tests/vm/pressure.c, static
 #     guest_start swap tests/vm/swap PORT="$port"
-#     guest_says swap 240 "half way" && guest_tell swap "go on"
+#     guest_says swap 240 "half way"; guest_tell swap "go on"
 #     guest_ends swap 240                   # three checks
 #
 # A guest is Debian's cloud kernel (fetch-kernel.sh) and an initramfs:
@@ -172,15 +172,20 @@ guest_is_gone () { process_ended "${guest_pids[$1]}"; }
 
 guest_said_or_gone () { guest_has_said "$@" || guest_is_gone "$1"; }
 
-# guest_says NAME SECONDS TEXT: wait until it says so.
+# guest_says NAME SECONDS TEXT: wait until it says so; else the test ends here,
+# since nothing that it would wait for will come.
 guest_says () {
-  local name=$1 seconds=$2 text=$3
+  local name=$1 seconds=$2 text=$3 pid
   wait_for "$seconds" guest_said_or_gone "$name" "$text"
   if guest_has_said "$name" "$text"; then
     pass "guest $name says: $text"
   else
     fail "guest $name says: $text" <(tail -n 60 "$tmp/$name.console")
-    return 1
+    for pid in "${guest_pids[@]}"; do end_process "$pid"; done
+    # They would wait for a client that is gone without a word.
+    for pid in "${server_pids[@]}"; do kill -KILL "$pid"; done
+    server_pids=()
+    finish
   fi
 }
 
