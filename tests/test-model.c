@@ -28,7 +28,8 @@
  * What it would not see: a block that is wrong for a moment and right when it
  * is read (reads are a third of the requests); damage that no request and no
  * checksum meets; a held that is wrong within an epoch (it is compared between
- * them; that it is never above the limit is tests/test-store-limit's); a hang,
+ * them; that it is never above the limit is tests/test-store-limit's); a write
+ * that is refused although there is room (tests/test-guarantees's); a hang,
  * but by whoever waits for the test; an order of two threads that this machine
  * does not produce: for these there are the models, docs/LOCKING.
  *
