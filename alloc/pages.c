@@ -222,6 +222,15 @@ pages_populate (struct pages *pages, void *addr, size_t bytes)
 }
 
 int
+pages_populate_below (struct pages *pages, uint64_t ceiling_bytes, void *addr,
+                      size_t bytes)
+{
+  if (pages_held (pages) + bytes > ceiling_bytes)
+    return -ENOSPC;
+  return pages_populate (pages, addr, bytes);
+}
+
+int
 pages_purge (struct pages *pages, void *addr, size_t bytes)
 {
   const int r = pages->ops->purge (pages, addr, bytes);

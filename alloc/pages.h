@@ -100,6 +100,9 @@ extern void pages_release (struct pages *pages, void *addr, size_t bytes);
  * charged, and what had become resident is purged.
  */
 extern int pages_populate (struct pages *pages, void *addr, size_t bytes);
+/* The same, as long as held stays at or below the ceiling; else -ENOSPC. */
+extern int pages_populate_below (struct pages *pages, uint64_t ceiling_bytes,
+                                 void *addr, size_t bytes);
 
 /* Purge [addr, addr + bytes), all of which is resident, and uncharge it.
  * On an error all of it stays resident and charged.

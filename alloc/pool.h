@@ -94,8 +94,8 @@ extern uint64_t pool_purge_one_spare (struct pool *pool, unsigned keep);
 extern void pool_set_reserve (struct pool *pool, uint64_t bytes);
 /* Something was taken of it.  A hint; no lock needed. */
 extern bool pool_wants_refill (const struct pool *pool);
-/* Fill it up, as long as held stays below `ceiling_bytes`, which the
- * bookkeeping of what comes may pass by some pages; -ENOSPC, -ENOMEM: not all
+/* Fill it up, as long as held stays at or below `ceiling_bytes`, which arrays
+ * that grow with what comes may pass by some pages; -ENOSPC, -ENOMEM: not all
  * of it.  One thread at a time.
  */
 extern int pool_refill (struct pool *pool, uint64_t ceiling_bytes);

@@ -53,15 +53,6 @@ pool_wants_refill (const struct pool *pool)
   return atomic_load_explicit (&pool->wants_refill, memory_order_relaxed);
 }
 
-static int
-populate_below (struct pool *pool, uint64_t ceiling_bytes, void *addr,
-                size_t bytes)
-{
-  if (pages_held (pool->pages) + bytes > ceiling_bytes)
-    return -ENOSPC;
-  return pages_populate (pool->pages, addr, bytes);
-}
-
 /* Pages [first, end) of a zspage that are to come. */
 struct growth {
   zspage_idx zspage;
@@ -144,10 +135,10 @@ grow_class (struct pool *pool, unsigned class_idx, uint64_t ceiling_bytes)
 
   if (!begin_growth (pool, class_idx, &growth))
     return 0;
-  r = populate_below (pool, ceiling_bytes,
-                      (char *) zspage_address (pool, growth.zspage) +
-                        growth.first * PAGE_BYTES,
-                      (growth.end - growth.first) * PAGE_BYTES);
+  r = pages_populate_below (pool->pages, ceiling_bytes,
+                            (char *) zspage_address (pool, growth.zspage) +
+                              growth.first * PAGE_BYTES,
+                            (growth.end - growth.first) * PAGE_BYTES);
   end_growth (pool, class_idx, &growth, r);
   return r;
 }
@@ -162,7 +153,8 @@ prime_zspage (struct pool *pool, uint64_t ceiling_bytes)
 
   if (r < 0)
     return r;
-  r = populate_below (pool, ceiling_bytes, zspage_address (pool, idx), bytes);
+  r = pages_populate_below (pool->pages, ceiling_bytes,
+                            zspage_address (pool, idx), bytes);
   if (r < 0) {
     pool_put_free_zspage (pool, idx);
     return r;
@@ -184,7 +176,7 @@ pool_refill (struct pool *pool, uint64_t ceiling_bytes)
     r = prime_zspage (pool, ceiling_bytes);
   for (unsigned i = 0; r == 0 && i < pool->table->nr_classes; i++)
     r = grow_class (pool, i, ceiling_bytes);
-  if (r == 0 && pages_held (pool->pages) < ceiling_bytes)
-    r = side_tables_refill (&pool->side_tables);
+  if (r == 0)
+    r = side_tables_refill (&pool->side_tables, ceiling_bytes);
   return r;
 }

@@ -270,7 +270,8 @@ take_run_to_keep (struct side_tables *st, unsigned nr_pages, uint32_t *page,
 
 /* One run more of that length; false: enough are kept, or *r says why not. */
 static bool
-keep_run (struct side_tables *st, unsigned nr_pages, int *r)
+keep_run (struct side_tables *st, unsigned nr_pages, uint64_t ceiling_bytes,
+          int *r)
 {
   const size_t bytes = nr_pages * PAGE_BYTES;
   uint32_t page;
@@ -279,7 +280,8 @@ keep_run (struct side_tables *st, unsigned nr_pages, int *r)
     return false;
   const bool resident = link_of (st, page)->resident;
   if (!resident)
-    *r = pages_populate (st->pages, page_address (st, page), bytes);
+    *r = pages_populate_below (st->pages, ceiling_bytes,
+                               page_address (st, page), bytes);
   LOCK_FOR_SCOPE (&st->lock);
   if (*r < 0) {
     put_run_locked (st, nr_pages, page);
@@ -291,12 +293,12 @@ keep_run (struct side_tables *st, unsigned nr_pages, int *r)
 }
 
 int
-side_tables_refill (struct side_tables *st)
+side_tables_refill (struct side_tables *st, uint64_t ceiling_bytes)
 {
   int r = 0;
 
   for (unsigned nr = 1; r == 0 && nr <= SIDE_TABLE_MAX_PAGES; nr++)
-    while (keep_run (st, nr, &r))
+    while (keep_run (st, nr, ceiling_bytes, &r))
       ;
   return r;
 }

@@ -63,10 +63,10 @@ extern uint64_t side_tables_resident (struct side_tables *st);
 
 /* Keep up to so many single free pages resident, and some longer runs, from
  * the next refill on (by one thread at a time; pages are populated with no
- * lock held).
+ * lock held), as long as held stays at or below the ceiling.
  */
 extern void side_tables_set_reserve (struct side_tables *st, uint32_t nr_pages);
-extern int side_tables_refill (struct side_tables *st);
+extern int side_tables_refill (struct side_tables *st, uint64_t ceiling_bytes);
 
 static inline size_t
 side_table_words (const struct size_class *class)

@@ -118,6 +118,24 @@ START_TEST (test_ceiling)
 }
 END_TEST
 
+/* Whatever comes last, zspages, a class's pages or side tables'. */
+START_TEST (test_any_ceiling)
+{
+  uint64_t ceiling;
+
+  open_reserve (PAGES_NO_LIMIT, &probe_ops);
+  ck_assert_int_eq (alloc_object (&shadow, 300), 0);
+  for (ceiling = pages_held (&pages); pool_refill (pool, ceiling) != 0;
+       ceiling += 3 * PAGE_BYTES)
+    /* Bookkeeping: an array that grows. */
+    ck_assert_uint_le (pages_held (&pages), ceiling + 2 * PAGE_BYTES);
+  ck_assert_uint_le (pages_held (&pages), ceiling + 2 * PAGE_BYTES);
+  ck_assert_uint_eq (primed_bytes (), RESERVE_BYTES);
+  check_everything (&shadow);
+  close_reserve ();
+}
+END_TEST
+
 /* At the limit all of the reserve is used for objects. */
 START_TEST (test_limit_takes_it)
 {
@@ -360,6 +378,7 @@ main (void)
   tcase_set_timeout (tcase, TEST_TIMEOUT_SECONDS);
   tcase_add_lone_test (tcase, test_allocations_find_pages);
   tcase_add_lone_test (tcase, test_ceiling);
+  tcase_add_lone_test (tcase, test_any_ceiling);
   tcase_add_lone_test (tcase, test_limit_takes_it);
   tcase_add_lone_test (tcase, test_failures);
   tcase_add_loop_test (tcase, test_meanwhile, 0, 5);
