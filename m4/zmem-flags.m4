@@ -142,10 +142,10 @@ AC_DEFUN([ZMEM_WARNINGS],
          -Wwrite-strings
          -Wno-missing-field-initializers
          -Wno-unused-parameter]), [WARNINGS_CFLAGS])
-      dnl gcc's and clang's own.
+      ZMEM_TRY_FLAG([-Wmissing-variable-declarations], [WARNINGS_CFLAGS])
+      dnl gcc's own.
       AS_CASE([`$CC --version`],
-        [*clang*],
-        [ZMEM_TRY_FLAGS([-Wmissing-variable-declarations], [WARNINGS_CFLAGS])],
+        [*clang*], [],
         [ZMEM_TRY_FLAGS(m4_normalize([
            -Walloc-zero
            -Warray-bounds=2

@@ -18,12 +18,15 @@
 /*--------------------------------------------------------------------*/
 /* Patterns. */
 
-/* Each pattern once, in any order, on a pool that is fresh for the first and
- * was compacted and filled up again for the next.
+/* Each pattern once, or a share of them, in any order, on a pool that is fresh
+ * for the first and was compacted and filled up again for the next.
  */
 START_TEST (test_patterns)
 {
   const enum mix mix = (enum mix) _i;
+  const unsigned nr_patterns = test_quick ()   ? 4
+                               : test_short () ? 16
+                                               : NR_FREES;
   enum frees order[NR_FREES];
 
   rng_init (&rng, test_seed (), 100 + (uint64_t) _i);
@@ -32,7 +35,7 @@ START_TEST (test_patterns)
     order[i] = order[j];
     order[j] = (enum frees) i;
   }
-  for (unsigned i = 0; i < NR_FREES; ++i) {
+  for (unsigned i = 0; i < nr_patterns; ++i) {
     if (i % 4 == 0) {
       open_world (PAGES_NO_LIMIT, NULL);
       choose_mix (mix);
@@ -42,10 +45,8 @@ START_TEST (test_patterns)
     fill (mix, bytes_of_mix (mix));
     free_by_pattern (order[i]);
     run_and_check ();
-    if (i % 4 == 3 || i == NR_FREES - 1)
+    if (i % 4 == 3 || i == nr_patterns - 1)
       close_world ();
-    if (i == (test_quick () ? 3 : 15) && test_short ())
-      break; /* the others when the seed is another */
   }
 }
 END_TEST

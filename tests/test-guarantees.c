@@ -358,8 +358,8 @@ drop_and_check (enum frees frees)
 
 /*--------------------------------------------------------------------*/
 
-/* Each pattern once, in any order, on a disk that is filled up again for the
- * next.
+/* Each pattern once, or a share of them, in any order, on a disk that is filled
+ * up again for the next.
  */
 START_TEST (test_patterns)
 {

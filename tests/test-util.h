@@ -18,28 +18,25 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A sanitizer is at work: be modest with address space and with time. */
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define TEST_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-#define TEST_SANITIZED 1
-#endif
-#endif
-#ifndef TEST_SANITIZED
-#define TEST_SANITIZED 0
-#endif
-
-/* It is ThreadSanitizer. */
+/* ThreadSanitizer or AddressSanitizer is at work: be modest with address space
+ * and with time.
+ */
 #if defined(__SANITIZE_THREAD__)
 #define TEST_TSAN 1
+#elif defined(__SANITIZE_ADDRESS__)
+#define TEST_SANITIZED 1
 #elif defined(__has_feature)
 #if __has_feature(thread_sanitizer)
 #define TEST_TSAN 1
+#elif __has_feature(address_sanitizer)
+#define TEST_SANITIZED 1
 #endif
 #endif
 #ifndef TEST_TSAN
 #define TEST_TSAN 0
+#endif
+#ifndef TEST_SANITIZED
+#define TEST_SANITIZED TEST_TSAN
 #endif
 
 #define TEST_BLOCK_BYTES ((size_t) 4096)

@@ -18,7 +18,8 @@
 #include "pages.h"
 #include "pool-private.h"
 
-#define REFILL_BOOKKEEPING_BYTES (64 * PAGE_BYTES)
+/* Arrays that grow: of zspages, of side tables' pages. */
+#define REFILL_BOOKKEEPING_BYTES (4 * PAGE_BYTES)
 
 static inline void
 refill (struct pool *pool, uint64_t ceiling_bytes)
