@@ -9,18 +9,19 @@
 
 #include "room.h"
 
-/* What to ask for: room for the writes that come after this one, too, so
- * that not each of them has to ask.
+/* What to ask for, once more with each try: room for the writes that come
+ * after this one, too, so that not each of them has to ask; and contexts of
+ * another codec want some MiB at once.
  */
 #define ROOM_BYTES ((uint64_t) 1 << 20)
 
 static uint64_t
-bytes_to_ask (struct store *store)
+bytes_to_ask (struct store *store, const struct room *room)
 {
   const uint64_t held = pages_held (&store->pages);
   const uint64_t limit = atomic_load (&store->pages.limit);
 
-  return ROOM_BYTES + (held > limit ? held - limit : 0);
+  return room->nr_tries * ROOM_BYTES + (held > limit ? held - limit : 0);
 }
 
 /* Spare zspages are in nobody's use, nor is the reserve. */
@@ -52,8 +53,9 @@ look_again (struct store *store, struct room *room)
 bool
 room_make (struct store *store, struct room *room)
 {
-  const uint64_t bytes = bytes_to_ask (store);
-  bool made, changed;
+  const bool looked = room->looked;
+  uint64_t bytes;
+  bool purged, made;
 
   if (room->nr_tries == ROOM_MAX_TRIES)
     return false;
@@ -61,14 +63,17 @@ room_make (struct store *store, struct room *room)
     atomic_fetch_add_explicit (&store->nr_waited_writes, 1,
                                memory_order_relaxed);
   /* Not twice in a row: what a try in vain gave back itself looks the same. */
-  room->looked =
-    !room->looked && (look_again (store, room) || purge_spare (store, bytes));
+  room->looked = !looked && look_again (store, room);
   if (room->looked)
     return true;
+  bytes = bytes_to_ask (store, room);
+  purged = purge_spare (store, bytes);
   if (store->compact_manual)
-    return false;
+    return purged;
+  room->looked = !looked && purged;
+  if (room->looked)
+    return true;
   made = compactor_make_room (&store->compactor, bytes, room->seen,
                               ROOM_MAX_NS / ROOM_MAX_TRIES);
-  changed = look_again (store, room);
-  return made || changed;
+  return look_again (store, room) || made || purged;
 }
