@@ -29,8 +29,7 @@ static int
 choose_limit (const struct options *options, uint64_t *limit_bytes, char *text,
               size_t text_bytes, char *error, size_t error_bytes)
 {
-  const unsigned percent =
-    options->limit_percent > 0 ? options->limit_percent : LIMIT_DEFAULT_PERCENT;
+  unsigned percent = options->limit_percent;
   struct memory_bound bound;
   char size[SIZE_TEXT_BYTES];
   int r;
@@ -54,6 +53,8 @@ choose_limit (const struct options *options, uint64_t *limit_bytes, char *text,
               strerror (-r));
     return r;
   }
+  if (percent == 0)
+    percent = memory_bound_default_percent (&bound);
   *limit_bytes = memory_bound_percent (&bound, percent);
   snprintf (text, text_bytes, "%s (%u %% of %s)",
             size_text_print (*limit_bytes, size, sizeof size), percent,

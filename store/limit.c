@@ -334,6 +334,18 @@ memory_bound_percent (const struct memory_bound *bound, unsigned percent)
   return bytes & ~((uint64_t) PAGE_BYTES - 1);
 }
 
+unsigned
+memory_bound_default_percent (const struct memory_bound *bound)
+{
+  unsigned percent = LIMIT_DEFAULT_PERCENT;
+
+  while (percent > LIMIT_DEFAULT_LEAST_PERCENT &&
+         bound->bytes - memory_bound_percent (bound, percent) <
+           LIMIT_DEFAULT_LEAVES)
+    percent--;
+  return percent;
+}
+
 /* The file below that path of the control group; false: none. */
 static bool
 find_group_pressure (const char *root, char *path, size_t path_bytes)

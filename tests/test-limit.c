@@ -355,6 +355,25 @@ START_TEST (test_percent)
 }
 END_TEST
 
+/* A small group keeps 16 MiB for the rest of the process, or a half. */
+START_TEST (test_default_percent)
+{
+  static const struct {
+    uint64_t mib;
+    unsigned percent;
+  } cases[] = {
+    { 16 << 10, 80 }, { 80, 80 }, { 79, 79 }, { 64, 75 },
+    { 33, 51 },       { 32, 50 }, { 1, 50 },  { 0, 50 },
+  };
+  struct memory_bound bound;
+
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    bound.bytes = cases[i].mib << 20;
+    ck_assert_uint_eq (memory_bound_default_percent (&bound), cases[i].percent);
+  }
+}
+END_TEST
+
 /* This very machine: whatever bounds it, something does. */
 START_TEST (test_this_machine)
 {
@@ -394,6 +413,7 @@ main (void)
   tcase_add_test (tcase, test_nonsense);
   tcase_add_test (tcase, test_long_path);
   tcase_add_test (tcase, test_percent);
+  tcase_add_test (tcase, test_default_percent);
   tcase_add_test (tcase, test_this_machine);
   suite_add_tcase (suite, tcase);
   runner = srunner_create (suite);
