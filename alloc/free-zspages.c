@@ -59,7 +59,7 @@ pop_primed_locked (struct pool *pool)
     atomic_fetch_sub (&pool->primed_bytes,
                       zspage_nr_resident (pool_zspage (pool, idx)) *
                         PAGE_BYTES);
-    atomic_store_explicit (&pool->wants_refill, true, memory_order_relaxed);
+    pool_ask_for_refill (pool);
   }
   return idx;
 }
@@ -240,10 +240,10 @@ pool_retire_zspage (struct pool *pool, zspage_idx idx, bool keep_pages)
   side_table_free (&pool->side_tables, side_table_bytes (class),
                    zspage->inuse_bits);
   zspage->inuse_bits = NULL;
-  /* How many there are is read without their lock: one too many is kept, or
-   * one too few.
+  /* What comes begins with its first page.  How many there are is read
+   * without their lock: one too many is kept, or one too few.
    */
-  if (keep_pages &&
+  if (keep_pages && (zspage->resident & 1) != 0 &&
       atomic_load_explicit (&pool->spare_bytes, memory_order_relaxed) <
         (uint64_t) atomic_load_explicit (&pool->max_spare,
                                          memory_order_relaxed) *

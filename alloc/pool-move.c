@@ -156,6 +156,7 @@ isolate_locked (struct pool *pool, unsigned class_idx, zspage_idx idx,
     ret->room_elsewhere ? zspage->nr_inuse : (unsigned) state->nr_resident_free;
   if (!ret->room_elsewhere)
     plan_pack (zspage, class, ret);
+  class_lost_ready_locked (pool, class_idx);
 }
 
 bool
@@ -330,6 +331,7 @@ pool_moves_begin (struct pool *pool, struct pool_source *source, bool pack,
     source->next_slot = slot;
   }
   leave_target_locked (pool, source->class_idx, &target);
+  class_lost_ready_locked (pool, source->class_idx);
   return nr;
 }
 
@@ -388,6 +390,7 @@ put_back_locked (struct pool *pool, const struct pool_source *source)
     fullness_rotate (&state->lists, pool->zspages.base, fullness_list (zspage));
     state->nr_resident_free +=
       zspage_nr_resident_free (zspage, class_of (pool, source));
+    state->grown_out = false;
     return true;
   }
   state->nr_resident_pages -= zspage_nr_resident (zspage);
@@ -444,6 +447,8 @@ pool_source_finish (struct pool *pool, struct pool_source *source,
   zspage->resident &= ~purged;
   state->nr_resident_pages -= __builtin_popcountll (purged);
   ret.released = !put_back_locked (pool, source);
+  /* A refill may have found no zspage to grow. */
+  class_lost_ready_locked (pool, source->class_idx);
   lock_release (&state->lock);
   if (ret.released)
     ret.bytes += pool_retire_zspage (pool, source->zspage, false);

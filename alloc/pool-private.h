@@ -26,6 +26,9 @@ struct class_state {
   uint64_t nr_resident_free; /* slots, of the zspages in the lists */
   uint64_t nr_frees;         /* ever */
   uint32_t nr_isolated;      /* zspages that are in no list */
+  uint32_t nr_owed;          /* see class_lost_ready_locked */
+  bool grown_out;            /* as far as a refill has seen, all pages of the
+                                zspages in the lists are resident */
 };
 
 struct pool {
@@ -51,6 +54,7 @@ struct pool {
   zspage_idx max_primed;           /* 0: there is no reserve */
   _Atomic uint64_t primed_bytes;   /* resident in primed zspages */
   _Atomic bool wants_refill;       /* something was taken of the reserve */
+  _Atomic bool is_refilling;       /* what was taken before is on its way */
   _Atomic uint64_t resident_bytes; /* in the arena */
   _Atomic uint64_t nr_inuse_zspages;
   _Atomic uint64_t nr_released;
@@ -118,6 +122,51 @@ static inline bool
 pool_has_reserve (const struct pool *pool)
 {
   return pool->max_primed > 0;
+}
+
+/* Something was taken of the reserve.  Under the lock that a refill takes to
+ * look at what was taken.
+ */
+static inline void
+pool_ask_for_refill (struct pool *pool)
+{
+  if (pool_has_reserve (pool) &&
+      !atomic_load_explicit (&pool->wants_refill, memory_order_relaxed))
+    atomic_store (&pool->wants_refill, true);
+}
+
+/* A class that has so many zspages with room takes no primed one but what it
+ * is owed: with a few pages in each it would have a side table for little.
+ */
+#define RESERVE_MAX_OPEN 3
+
+/* Half of what is to be ready: time to ask for more, where there is any to be
+ * had.  True: it was asked for.
+ */
+static inline bool
+class_ask_below_half_locked (struct pool *pool, unsigned class_idx)
+{
+  const struct class_state *state = &pool->classes[class_idx];
+  const uint64_t ready =
+    state->nr_resident_free * pool->table->classes[class_idx].object_bytes;
+
+  ASSERT_LOCKED (&state->lock);
+  if (!pool_has_reserve (pool) || state->grown_out ||
+      ready >= class_ahead_bytes (state) / 2)
+    return false;
+  pool_ask_for_refill (pool);
+  return true;
+}
+
+/* Not an allocation has taken what was ready, but the compactor, or the free
+ * that emptied its zspage.  Until the refill has come, the class may take so
+ * many primed zspages more.
+ */
+static inline void
+class_lost_ready_locked (struct pool *pool, unsigned class_idx)
+{
+  if (class_ask_below_half_locked (pool, class_idx))
+    pool->classes[class_idx].nr_owed = RESERVE_MAX_OPEN;
 }
 
 /* A free zspage: a spare one, a primed one, a released one, or of the

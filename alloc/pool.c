@@ -35,11 +35,6 @@
  */
 #define FIND_RESIDENT_LOOKS 256
 
-/* A class does not take a primed zspage where it has so many that have room:
- * with a few pages in each it would have a side table for little.
- */
-#define RESERVE_MAX_OPEN 3
-
 /* A run of the longest kind for every zspage: more than any mix of tables
  * takes at once.  Runs are never joined, so a pool whose sizes keep changing
  * could still use it up; then it has no room, as at the limit.
@@ -173,8 +168,7 @@ new_zspage_locked (struct pool *pool, unsigned class_idx, bool resident,
   zspage->isolated = zspage->holed = zspage->growing = false;
   pool->classes[class_idx].nr_resident_pages += zspage_nr_resident (zspage);
   atomic_fetch_add (&pool->nr_inuse_zspages, 1);
-  if (pool_has_reserve (pool)) /* a side table was taken of it */
-    atomic_store_explicit (&pool->wants_refill, true, memory_order_relaxed);
+  pool_ask_for_refill (pool); /* a side table was taken */
   *ret = idx;
   return 0;
 }
@@ -218,6 +212,7 @@ populate_zspage_locked (struct pool *pool, struct class_state *state,
   if (zspage->holed)
     fullness_set_holed (&state->lists, pool->zspages.base, idx, class, false);
   state->nr_resident_pages += end - first;
+  state->grown_out = false; /* there was one, after all */
   atomic_fetch_add (&pool->resident_bytes, bytes);
   return 0;
 }
@@ -328,6 +323,27 @@ nr_with_room (const struct class_state *state)
   return nr;
 }
 
+/* Another zspage of the reserve, of which a few pages are resident.  Not from
+ * the second half of the arena, which is for zspages that are full.
+ */
+static int
+place_in_primed_locked (struct pool *pool, unsigned class_idx,
+                        struct place *place)
+{
+  struct class_state *state = &pool->classes[class_idx];
+  const bool few = nr_with_room (state) < RESERVE_MAX_OPEN;
+  const uint64_t nr_inuse =
+    atomic_load_explicit (&pool->nr_inuse_zspages, memory_order_relaxed);
+  int r;
+
+  if (nr_inuse >= pool->nr_zspages / 2 || (!few && state->nr_owed == 0))
+    return -ENOSPC;
+  r = place_in_new_locked (pool, class_idx, true, place);
+  if (r == 0 && !few)
+    state->nr_owed--;
+  return r;
+}
+
 /* The place needs pages, and there is a reserve: a place that needs none, as
  * far as there is one.  Pages of a zspage that is growing are not ours to
  * populate.
@@ -337,10 +353,9 @@ place_in_reserve_locked (struct pool *pool, unsigned class_idx,
                          struct place *place)
 {
   const bool growing = pool_zspage (pool, place->zspage)->growing;
-  const bool few = nr_with_room (&pool->classes[class_idx]) < RESERVE_MAX_OPEN;
 
   if (place_in_resident_locked (pool, class_idx, place) == 0 ||
-      (few && place_in_new_locked (pool, class_idx, true, place) == 0))
+      place_in_primed_locked (pool, class_idx, place) == 0)
     return 0;
   return growing ? place_in_new_locked (pool, class_idx, false, place) : 0;
 }
@@ -391,15 +406,13 @@ claim_place_locked (struct pool *pool, unsigned class_idx,
   if (place->is_new) {
     fullness_insert (&state->lists, zspages, idx, class);
     state->nr_resident_free += zspage_nr_resident_free (&zspages[idx], class);
+    state->grown_out = false;
   }
   else {
     fullness_update (&state->lists, zspages, idx, class);
     state->nr_resident_free--;
   }
-  /* Half of what is to be ready: time to ask for more. */
-  if (pool_has_reserve (pool) && state->nr_resident_free * class->object_bytes <
-                                   class_ahead_bytes (state) / 2)
-    atomic_store_explicit (&pool->wants_refill, true, memory_order_relaxed);
+  class_ask_below_half_locked (pool, class_idx);
 }
 
 static int
@@ -462,6 +475,7 @@ pool_free_slot_locked (struct pool *pool, struct class_state *state,
   fullness_remove (&state->lists, zspages, idx);
   state->nr_resident_free -= zspage_nr_resident_free (zspage, class);
   state->nr_resident_pages -= zspage_nr_resident (zspage);
+  class_lost_ready_locked (pool, zspage->class_idx);
   return !zspage->growing; /* the refill's, then */
 }
 

@@ -92,8 +92,10 @@ extern uint64_t pool_purge_one_spare (struct pool *pool, unsigned keep);
  * To be called between pool_create and pool_activate.  0: none.
  */
 extern void pool_set_reserve (struct pool *pool, uint64_t bytes);
-/* Something was taken of it.  A hint; no lock needed. */
+/* Something was taken of it.  Sequentially consistent; no lock needed. */
 extern bool pool_wants_refill (const struct pool *pool);
+/* Nothing was, that has not come back.  A hint, too. */
+extern bool pool_is_refilled (const struct pool *pool);
 /* Fill it up, as long as held stays at or below `ceiling_bytes`, which arrays
  * that grow with what comes may pass by some pages; -ENOSPC, -ENOMEM: not all
  * of it.  One thread at a time.

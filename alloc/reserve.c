@@ -17,6 +17,10 @@
  * meanwhile: objects are allocated and freed in the pages that it has, but
  * nobody else populates, isolates or retires it.
  *
+ * The compactor moves objects to what is ready, too, and takes a zspage with
+ * free slots away for a time; then it asks for a refill, and until that has
+ * come the class may take primed zspages though several of its own have room.
+ *
  * Tried and dropped: whole zspages of 256 KiB as the reserve, half of one
  * for each of 190 classes being 24 MiB of resident slack, a quarter of what
  * a guest of 218 MiB swapped out.
@@ -35,6 +39,11 @@
  */
 #define PRIMED_PER_TABLE_PAGE 2
 
+/* How many zspages of a list to look at, with the class locked, for one that
+ * lacks pages.
+ */
+#define GROWTH_LOOKS 32
+
 void
 pool_set_reserve (struct pool *pool, uint64_t bytes)
 {
@@ -50,7 +59,15 @@ pool_set_reserve (struct pool *pool, uint64_t bytes)
 bool
 pool_wants_refill (const struct pool *pool)
 {
-  return atomic_load_explicit (&pool->wants_refill, memory_order_relaxed);
+  return atomic_load (&pool->wants_refill);
+}
+
+bool
+pool_is_refilled (const struct pool *pool)
+{
+  /* In this order: a refill sets the one before it clears the other. */
+  return !atomic_load (&pool->wants_refill) &&
+         !atomic_load (&pool->is_refilling);
 }
 
 /* Pages [first, end) of a zspage that are to come. */
@@ -59,38 +76,56 @@ struct growth {
   unsigned first, end;
 };
 
+/* The fullest zspage that lacks pages, as far as a short look tells. */
+static zspage_idx
+find_growing_locked (struct pool *pool, const struct class_state *state)
+{
+  const struct zspage *zspages = pool->zspages.base;
+
+  ASSERT_LOCKED (&state->lock);
+  /* What was looked at in vain is among the holed ones. */
+  for (int list = FULLNESS_HOLED; list >= 0; list--) {
+    zspage_idx idx =
+      list == FULLNESS_FULL ? ZSPAGE_NONE : state->lists.head[list];
+
+    for (unsigned nr = 0; idx != ZSPAGE_NONE && nr < GROWTH_LOOKS; nr++) {
+      if (zspages[idx].resident != UINT64_MAX)
+        return idx;
+      idx = fullness_next (&state->lists, zspages, idx);
+    }
+  }
+  return ZSPAGE_NONE;
+}
+
 /* What the class lacks, in the zspage that would be allocated from next.
- * False: nothing, or that zspage has all its pages.
+ * False: nothing, or there is none that lacks pages.
  */
 static bool
 begin_growth (struct pool *pool, unsigned class_idx, struct growth *ret)
 {
   struct class_state *state = &pool->classes[class_idx];
   const struct size_class *class = &pool->table->classes[class_idx];
-  const zspage_idx *heads = state->lists.head;
 
   LOCK_FOR_SCOPE (&state->lock);
   const uint64_t wanted = class_ahead_bytes (state);
   const uint64_t ready = state->nr_resident_free * class->object_bytes;
-  if (ready >= wanted)
+  if (ready >= wanted) {
+    state->nr_owed = 0;
     return false;
-  /* What was looked at in vain is among the holed ones. */
-  for (int list = FULLNESS_HOLED; list >= 0; list--) {
-    if (list == FULLNESS_FULL || heads[list] == ZSPAGE_NONE)
-      continue;
-    struct zspage *zspage = pool_zspage (pool, heads[list]);
-    if (zspage->resident == UINT64_MAX)
-      continue;
-    ret->zspage = heads[list];
-    ret->first = __builtin_ctzll (~zspage->resident);
-    ret->end = ret->first;
-    while (ret->end < ZSPAGE_PAGES && !(zspage->resident >> ret->end & 1) &&
-           (ret->end - ret->first) * PAGE_BYTES < wanted - ready)
-      ret->end++;
-    zspage->growing = true;
-    return true;
   }
-  return false;
+  ret->zspage = find_growing_locked (pool, state);
+  if (ret->zspage == ZSPAGE_NONE) {
+    state->grown_out = true;
+    return false;
+  }
+  struct zspage *zspage = pool_zspage (pool, ret->zspage);
+  ret->first = __builtin_ctzll (~zspage->resident);
+  ret->end = ret->first;
+  while (ret->end < ZSPAGE_PAGES && !(zspage->resident >> ret->end & 1) &&
+         (ret->end - ret->first) * PAGE_BYTES < wanted - ready)
+    ret->end++;
+  zspage->growing = true;
+  return true;
 }
 
 /* The pages are there, or (r < 0) are not. */
@@ -127,19 +162,25 @@ end_growth (struct pool *pool, unsigned class_idx, const struct growth *growth,
     pool_retire_zspage (pool, growth->zspage, true);
 }
 
+/* What a zspage lacks may be less than what the class does.  Who allocates
+ * as fast as this grows is not waited for.
+ */
 static int
 grow_class (struct pool *pool, unsigned class_idx, uint64_t ceiling_bytes)
 {
+  unsigned nr_pages = 0;
   struct growth growth;
-  int r;
+  int r = 0;
 
-  if (!begin_growth (pool, class_idx, &growth))
-    return 0;
-  r = pages_populate_below (pool->pages, ceiling_bytes,
-                            (char *) zspage_address (pool, growth.zspage) +
-                              growth.first * PAGE_BYTES,
-                            (growth.end - growth.first) * PAGE_BYTES);
-  end_growth (pool, class_idx, &growth, r);
+  while (r == 0 && nr_pages < 2 * AHEAD_MAX_PAGES &&
+         begin_growth (pool, class_idx, &growth)) {
+    nr_pages += growth.end - growth.first;
+    r = pages_populate_below (pool->pages, ceiling_bytes,
+                              (char *) zspage_address (pool, growth.zspage) +
+                                growth.first * PAGE_BYTES,
+                              (growth.end - growth.first) * PAGE_BYTES);
+    end_growth (pool, class_idx, &growth, r);
+  }
   return r;
 }
 
@@ -170,13 +211,15 @@ pool_refill (struct pool *pool, uint64_t ceiling_bytes)
 {
   int r = 0;
 
+  atomic_store (&pool->is_refilling, true);
   /* What is taken from here on asks for another refill. */
-  atomic_store_explicit (&pool->wants_refill, false, memory_order_relaxed);
+  atomic_store (&pool->wants_refill, false);
   while (r == 0 && pool_nr_primed (pool) < pool->max_primed)
     r = prime_zspage (pool, ceiling_bytes);
   for (unsigned i = 0; r == 0 && i < pool->table->nr_classes; i++)
     r = grow_class (pool, i, ceiling_bytes);
   if (r == 0)
     r = side_tables_refill (&pool->side_tables, ceiling_bytes);
+  atomic_store (&pool->is_refilling, false);
   return r;
 }

@@ -16,6 +16,11 @@
 /* Make the thread's poll return, now or when it is next called. */
 extern void compact_worker_ring (struct compact_worker *worker);
 
+/* Fill up the pool's reserve, of which something was taken; 0, or why there
+ * is some lacking.
+ */
+extern int compact_worker_refill (struct compact_worker *worker);
+
 /* The next step is to look, at that time. */
 extern void compact_worker_look_at (struct compact_worker *worker,
                                     uint64_t now_ns);

@@ -63,6 +63,13 @@ compact_worker_init (struct compact_worker *worker, struct compactor *compactor,
   worker->event_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (worker->event_fd == -1)
     return -errno;
+  worker->refill_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (worker->refill_fd == -1) {
+    const int err = errno;
+
+    close (worker->event_fd);
+    return -err;
+  }
   worker->pressure_fd = open_pressure (settings->pressure_path);
   worker->compactor = compactor;
   worker->facts = facts;
@@ -80,20 +87,36 @@ compact_worker_destroy (struct compact_worker *worker)
   compact_worker_stop (worker);
   lock_destroy (&worker->request_lock);
   close (worker->event_fd);
+  close (worker->refill_fd);
   if (worker->pressure_fd != -1)
     close (worker->pressure_fd);
 }
 
-void
-compact_worker_ring (struct compact_worker *worker)
+static void
+ring (int event_fd)
 {
   const uint64_t one = 1;
   ssize_t r;
 
   do
-    r = write (worker->event_fd, &one, sizeof one);
+    r = write (event_fd, &one, sizeof one);
   while (r == -1 && errno == EINTR);
   /* EAGAIN: it has been rung 2^64 times, and is heard. */
+}
+
+static void
+hear (int event_fd)
+{
+  uint64_t rung;
+
+  while (read (event_fd, &rung, sizeof rung) == -1 && errno == EINTR)
+    ;
+}
+
+void
+compact_worker_ring (struct compact_worker *worker)
+{
+  ring (worker->event_fd);
 }
 
 void
@@ -103,8 +126,19 @@ compact_worker_wake (struct compact_worker *worker)
     compact_worker_ring (worker);
 }
 
-static void
-wait_for_news (struct compact_worker *worker, uint64_t wait_ns)
+void
+compact_worker_ask_refill (struct compact_worker *worker)
+{
+  if (!atomic_load (&worker->refill_asked) &&
+      !atomic_exchange (&worker->refill_asked, true))
+    ring (worker->refill_fd);
+}
+
+/* True: it was the time, or somebody rang for a step.  False: for a refill
+ * alone, and that was made.
+ */
+static bool
+wait_or_refill (struct compact_worker *worker, uint64_t wait_ns)
 {
   const struct timespec timeout = {
     .tv_sec = (time_t) (wait_ns / NS_PER_S),
@@ -113,20 +147,40 @@ wait_for_news (struct compact_worker *worker, uint64_t wait_ns)
   struct pollfd fds[] = {
     { .fd = worker->event_fd, .events = POLLIN },
     { .fd = worker->pressure_fd, .events = POLLPRI },
+    { .fd = worker->refill_fd, .events = POLLIN },
   };
-  uint64_t rung;
 
-  if (ppoll (fds, 2, wait_ns == NEVER ? NULL : &timeout, NULL) <= 0)
-    return;
+  if (ppoll (fds, 3, wait_ns == NEVER ? NULL : &timeout, NULL) <= 0)
+    return true;
   if (fds[0].revents != 0)
-    while (read (worker->event_fd, &rung, sizeof rung) == -1 && errno == EINTR)
-      ;
+    hear (worker->event_fd);
+  if (fds[2].revents != 0)
+    hear (worker->refill_fd);
   if ((fds[1].revents & (POLLERR | POLLHUP | POLLNVAL)) != 0) {
     close (worker->pressure_fd); /* its cgroup has gone */
     worker->pressure_fd = -1;
   }
   else if ((fds[1].revents & POLLPRI) != 0)
     worker->pressure = true;
+  if (fds[0].revents != 0 || fds[1].revents != 0)
+    return true;
+  /* A step knows when to try again. */
+  return compact_worker_refill (worker) < 0;
+}
+
+static void
+wait_for_news (struct compact_worker *worker, uint64_t wait_ns)
+{
+  uint64_t (*const now_ns) (void) = worker->compactor->now_ns;
+  const uint64_t until_ns = wait_ns == NEVER ? NEVER : now_ns () + wait_ns;
+
+  while (!wait_or_refill (worker, wait_ns)) {
+    const uint64_t now = now_ns ();
+
+    if (now >= until_ns)
+      return;
+    wait_ns = until_ns == NEVER ? NEVER : until_ns - now;
+  }
 }
 
 static void *

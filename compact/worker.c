@@ -8,13 +8,14 @@
  *     step:  a request        begin it, or a slice of it
  *            else             look, if it is time; purge spare zspages; a
  *                             slice of the run under way
+ *            then             fill up the pool's reserve
  *
  * Falling asleep without missing a free: `asleep` is set, then a whole look
  * follows.  A free takes its class's lock, and so does the look, after it
  * has set `asleep`.  So the look sees the free, or the free comes after the
  * look in the order of that lock, and whoever freed sees `asleep` and pokes.
- * The same holds for who has taken something of the pool's reserve, under
- * its class's lock: wants_refill is looked at after the look.
+ * Who has taken something of the pool's reserve rings for a refill, asleep or
+ * not; see compact_worker_refill.
  */
 
 #include <config.h>
@@ -450,51 +451,71 @@ compact_worker_report (struct compact_worker *worker, uint64_t ticket,
 
 /*--------------------------------------------------------------------*/
 
-/* Fill up the pool's reserve.  What the limit forbids is tried again when the
- * next step comes, for whatever reason.
+/* Whoever takes of the reserve sets wants_refill and then looks at
+ * refill_asked; here it is the other way round, so one of the two sees the
+ * other.  What the limit or the system forbids is tried again when the next
+ * step comes, and until then ringing helps nobody.
  */
-static void
-refill (struct compact_worker *worker)
+int
+compact_worker_refill (struct compact_worker *worker)
 {
   struct pool *pool = worker->compactor->pool;
+  const bool retry = worker->refill_error < 0;
 
-  if (pool_wants_refill (pool) || worker->refill_error < 0)
-    worker->refill_error =
-      pool_refill (pool, worker->decision.refill_below_bytes);
+  if (!retry) {
+    atomic_store (&worker->refill_asked, false);
+    if (!pool_wants_refill (pool))
+      return 0;
+  }
+  worker->refill_error =
+    pool_refill (pool, worker->decision.refill_below_bytes);
+  if (worker->refill_error < 0)
+    atomic_store (&worker->refill_asked, true);
+  else if (retry) {
+    atomic_store (&worker->refill_asked, false);
+    if (pool_wants_refill (pool))
+      compact_worker_ask_refill (worker);
+  }
+  return worker->refill_error;
 }
 
 static uint64_t
 until_next_look (const struct compact_worker *worker, uint64_t now_ns)
 {
-  uint64_t wait_ns = NEVER;
-
-  if (worker->next_look_ns != NEVER)
-    wait_ns = worker->next_look_ns > now_ns ? worker->next_look_ns - now_ns : 0;
-  /* The system may have memory again, and tells nobody. */
-  return worker->refill_error == -ENOMEM ? min_u64 (wait_ns, POLICY_TICK_NS)
-                                         : wait_ns;
+  if (worker->next_look_ns == NEVER)
+    return NEVER;
+  return worker->next_look_ns > now_ns ? worker->next_look_ns - now_ns : 0;
 }
 
-uint64_t
-compact_worker_step (struct compact_worker *worker, uint64_t now_ns,
-                     bool contended)
+static uint64_t
+step (struct compact_worker *worker, uint64_t now_ns, bool contended)
 {
-  refill (worker);
   if (begin_request (worker, now_ns)) {
     /* Purging copies nothing: no budget holds it. */
     if (budget_wait (worker, now_ns) > 0 && purge_spare (worker))
       return 0;
     return step_request (worker, now_ns, contended);
   }
-  if (look_is_due (worker, now_ns)) {
+  if (look_is_due (worker, now_ns))
     look (worker, now_ns);
-    refill (worker); /* see above: after the look's locks */
-  }
   if (purge_spare (worker))
     return contended ? WORKER_PAUSE_NS : 0;
   if (worker->running)
     return step_decided_run (worker, now_ns, contended);
   return until_next_look (worker, now_ns);
+}
+
+uint64_t
+compact_worker_step (struct compact_worker *worker, uint64_t now_ns,
+                     bool contended)
+{
+  const uint64_t wait_ns = step (worker, now_ns, contended);
+
+  /* Last: compaction takes of it, a look says up to where; and see above. */
+  compact_worker_refill (worker);
+  /* The system may have memory again, and tells nobody. */
+  return worker->refill_error == -ENOMEM ? min_u64 (wait_ns, POLICY_TICK_NS)
+                                         : wait_ns;
 }
 
 void

@@ -4,7 +4,7 @@
  *
  * The worker: the thread that compacts and purges by itself.
  *
- * Asleep it costs nothing: it waits in poll for its eventfd and for the
+ * Asleep it costs nothing: it waits in poll for its eventfds and for the
  * system's memory pressure.  Awake it looks every POLICY_TICK_NS, and works
  * in slices of WORKER_SLICE_NS.  After a slice it pauses where the slice
  * took longer by the clock than it had of the processor (somebody else
@@ -50,9 +50,11 @@ struct compact_worker {
   void *opaque;
   struct worker_settings settings;
 
-  _Atomic bool asleep; /* a poke must wake it */
+  _Atomic bool asleep;       /* a poke must wake it */
+  _Atomic bool refill_asked; /* nobody need ring for one */
   _Atomic bool stopping;
-  int event_fd, pressure_fd; /* -1: none */
+  int event_fd, refill_fd;
+  int pressure_fd; /* -1: none */
   pthread_t thread;
   bool started;
 
@@ -100,6 +102,12 @@ compact_worker_poke (struct compact_worker *worker)
   if (atomic_load_explicit (&worker->asleep, memory_order_relaxed))
     compact_worker_wake (worker);
 }
+
+/* Something of the pool's reserve was taken (pool_wants_refill), and is to
+ * come back at once: rings the worker, once for each refill.  It interrupts a
+ * pause or sleep of the worker's for the refill alone.
+ */
+extern void compact_worker_ask_refill (struct compact_worker *worker);
 
 /* Ask for a thorough run over all classes (-1) or one, and get its ticket.
  * If one is under way the new one follows it.  Without a thread it is done

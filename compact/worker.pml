@@ -11,10 +11,10 @@
  * (pool_free, then block_drop's poke), that lower the limit
  * (store_set_limit), and that ask for a run (compact_worker_request).
  *
- * Left out: what a look decides, but that it wants another look after it has
- * seen something new, and none after it has not; runs and spare zspages,
- * which only keep the thread awake; time: a wait that is not for ever may
- * end at any moment.
+ * Left out: the reserve (refill.pml); what a look decides, but that it wants
+ * another look after it has seen something new, and none after it has not;
+ * runs and spare zspages, which only keep the thread awake; time: a wait that
+ * is not for ever may end at any moment.
  *
  * Memory model: spin's is sequentially consistent.  The code's poke loads
  * `asleep` relaxed.  That is enough: a free takes the class's lock and pokes

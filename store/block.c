@@ -50,6 +50,14 @@ object_entry (zs_loc loc, const struct payload *payload)
   return entry_object_encoded (loc, payload->codec, payload->bytes);
 }
 
+/* If something was taken of the pool's reserve. */
+static void
+refill_soon (struct store *store)
+{
+  if (pool_wants_refill (store->pool))
+    compact_worker_ask_refill (&store->worker);
+}
+
 int
 block_place (struct store *store, uint64_t blkno, struct prepared *prepared)
 {
@@ -60,8 +68,7 @@ block_place (struct store *store, uint64_t blkno, struct prepared *prepared)
   if (entry_kind (prepared->entry) == ENTRY_SAME)
     return 0;
   r = pool_alloc (store->pool, payload->bytes, blkno, &loc);
-  if (pool_wants_refill (store->pool))
-    compact_worker_poke (&store->worker);
+  refill_soon (store);
   if (r < 0)
     return r;
   memcpy (pool_borrow (store->pool, loc), payload->data, payload->bytes);
@@ -90,6 +97,7 @@ block_drop (struct store *store, entry_t entry)
     return;
   pool_free (store->pool, entry_loc (entry));
   compact_worker_poke (&store->worker);
+  refill_soon (store);
 }
 
 static int

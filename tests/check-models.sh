@@ -15,8 +15,8 @@
 . "${srcdir:-.}/tests/functions.sh"
 requires spin cc
 
-models="alloc/held codec/context compact/worker store/block-table
-  store/overwrite store/publish"
+models="alloc/held codec/context compact/refill compact/worker
+  store/block-table store/overwrite store/publish"
 longest=200000                  # steps of a run
 define=()
 [ "${ZMEM_MODELS-}" != deep ] || define=(-DDEEP)

@@ -21,15 +21,23 @@ struct pages pages;
 struct pool *pool;
 
 void
-open_pool (uint64_t arena_bytes, uint64_t limit)
+open_pool_with_reserve (const struct pages_ops *ops, uint64_t arena_bytes,
+                        uint64_t limit, uint64_t reserve)
 {
   probe_reset ();
-  pages_init (&pages, &probe_ops, limit);
+  pages_init (&pages, ops, limit);
   ck_assert_int_eq (pool_create (&pages, arena_bytes, &pool), 0);
   ck_assert_uint_eq (pages_held (&pages), 0);
+  pool_set_reserve (pool, reserve);
   ck_assert_int_eq (pool_activate (pool), 0);
   if (limit != PAGES_NO_LIMIT)
     probe_watch_limit (limit);
+}
+
+void
+open_pool (uint64_t arena_bytes, uint64_t limit)
+{
+  open_pool_with_reserve (&probe_ops, arena_bytes, limit, 0);
 }
 
 void
@@ -236,7 +244,8 @@ check_objects (struct shadow *shadow)
   }
 
   pool_stats (pool, &stats);
-  ck_assert_uint_eq (stats.arena_bytes, resident + stats.primed_bytes);
+  ck_assert_uint_eq (stats.arena_bytes,
+                     resident + stats.primed_bytes + stats.spare_bytes);
   ck_assert_uint_eq (stats.nr_zspages, nr_zspages);
 
   /* Iterating saw exactly the objects that live. */

@@ -38,6 +38,9 @@ extern struct pages pages;
 extern struct pool *pool;
 
 extern void open_pool (uint64_t arena_bytes, uint64_t limit);
+extern void open_pool_with_reserve (const struct pages_ops *ops,
+                                    uint64_t arena_bytes, uint64_t limit,
+                                    uint64_t reserve);
 extern void close_pool (void);
 
 extern void shadow_init (struct shadow *shadow, size_t max, uint64_t first_tag);

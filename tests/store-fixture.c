@@ -22,6 +22,7 @@ disk_open_bare (uint64_t size, uint64_t limit, const char *codec)
   struct store_params params = {
     .size_bytes = size,
     .limit_bytes = limit,
+    .nr_contexts = 4, /* the same memory on every machine */
     .pages_ops = &probe_ops,
   };
   struct disk disk = {

@@ -27,13 +27,7 @@ static struct shadow shadow;
 static void
 open_reserve (uint64_t limit, const struct pages_ops *ops)
 {
-  probe_reset ();
-  pages_init (&pages, ops, limit);
-  ck_assert_int_eq (pool_create (&pages, ARENA_BYTES, &pool), 0);
-  pool_set_reserve (pool, RESERVE_BYTES);
-  ck_assert_int_eq (pool_activate (pool), 0);
-  if (limit != PAGES_NO_LIMIT)
-    probe_watch_limit (limit);
+  open_pool_with_reserve (ops, ARENA_BYTES, limit, RESERVE_BYTES);
   shadow_init (&shadow, NR_OBJECTS, 1);
 }
 
@@ -76,8 +70,10 @@ START_TEST (test_allocations_find_pages)
   rng_init (&rng, test_seed (), 1);
   open_reserve (PAGES_NO_LIMIT, &probe_ops);
   ck_assert (pool_wants_refill (pool));
+  ck_assert (!pool_is_refilled (pool));
   ck_assert_int_eq (pool_refill (pool, UINT64_MAX), 0);
   ck_assert (!pool_wants_refill (pool));
+  ck_assert (pool_is_refilled (pool));
   ck_assert_uint_eq (primed_bytes (), RESERVE_BYTES);
   check_everything (&shadow);
 
@@ -98,6 +94,143 @@ START_TEST (test_allocations_find_pages)
     ck_assert_uint_eq (nr_populates (), before);
   }
   check_everything (&shadow);
+  close_reserve ();
+}
+END_TEST
+
+/* One refill is all that is needed, whatever came before. */
+START_TEST (test_refill_is_whole)
+{
+  struct rng rng;
+  uint64_t before;
+
+  rng_init (&rng, test_seed (), 2);
+  open_reserve (PAGES_NO_LIMIT, &probe_ops);
+  for (unsigned i = 0; i < 2000; i++) {
+    for (uint64_t nr = rng_between (&rng, 1, 40); nr > 0; nr--)
+      if (shadow.nr > rng_between (&rng, 1, 2000))
+        free_object (&shadow, rng_below (&rng, shadow.nr));
+      else
+        ck_assert_int_eq (alloc_object (&shadow, 4096 - 400 * (nr % 4)), 0);
+    ck_assert_int_eq (pool_refill (pool, UINT64_MAX), 0);
+    before = nr_populates ();
+    ck_assert_int_eq (pool_refill (pool, UINT64_MAX), 0);
+    ck_assert_uint_eq (nr_populates (), before);
+  }
+  close_reserve ();
+}
+END_TEST
+
+/* A zspage that was purged in place and then emptied may have pages in its
+ * middle alone: no place for what comes.
+ */
+START_TEST (test_spare_has_its_first_page)
+{
+  const uint32_t bytes = 4096;
+  const unsigned class_idx = size_class_of (size_class_table (), bytes);
+  struct pool_source source;
+  uint64_t before;
+
+  open_reserve (PAGES_NO_LIMIT, &probe_ops);
+  pool_set_spare_max (pool, 10);
+  ck_assert_int_eq (pool_refill (pool, UINT64_MAX), 0);
+  for (unsigned i = 0; i < 4; i++)
+    ck_assert_int_eq (alloc_object (&shadow, bytes), 0);
+  free_object (&shadow, 0); /* the last one is the first now, */
+  while (shadow.nr > 1)     /* and stays */
+    free_object (&shadow, 1);
+  ck_assert (pool_isolate_emptiest (pool, class_idx, &source));
+  pool_source_finish (pool, &source, 1);
+  free_object (&shadow, 0);
+  check_everything (&shadow);
+
+  ck_assert_int_eq (pool_refill (pool, UINT64_MAX), 0);
+  before = nr_populates ();
+  ck_assert_int_eq (alloc_object (&shadow, bytes), 0);
+  ck_assert_uint_eq (nr_populates (), before);
+  close_reserve ();
+}
+END_TEST
+
+static struct pool_class_stats
+stats_of (uint32_t bytes)
+{
+  struct pool_class_stats stats;
+
+  pool_class_stats (pool, size_class_of (size_class_table (), bytes), &stats);
+  return stats;
+}
+
+static bool
+is_in_first_zspage (size_t i)
+{
+  return shadow.objects[i].loc >> LOC_PER_ZSPAGE_SHIFT ==
+         shadow.objects[0].loc >> LOC_PER_ZSPAGE_SHIFT;
+}
+
+/* All but one of the first zspage's objects, which then is the last. */
+static void
+free_first_zspage (void)
+{
+  for (size_t i = shadow.nr - 1; i > 0; i--)
+    if (is_in_first_zspage (i))
+      free_object (&shadow, i);
+}
+
+/* The free that empties a zspage takes away what was ready in it, all that
+ * was; three others have room, but no page for it.
+ */
+START_TEST (test_free_takes_what_is_ready)
+{
+  const uint32_t bytes = 4096;
+  uint64_t before;
+
+  open_reserve (PAGES_NO_LIMIT, &probe_ops);
+  ck_assert_int_eq (pool_refill (pool, UINT64_MAX), 0);
+  ck_assert_int_eq (alloc_object (&shadow, bytes), 0);
+  while (stats_of (bytes).by_fullness[NR_FULLNESS_GROUPS - 1] == 0) {
+    ck_assert_int_eq (alloc_object (&shadow, bytes), 0);
+    ck_assert_int_eq (pool_refill (pool, UINT64_MAX), 0);
+  }
+  while (stats_of (bytes).nr_zspages < 4 ||
+         stats_of (bytes).resident_bytes > shadow.nr * bytes)
+    ck_assert_int_eq (alloc_object (&shadow, bytes), 0);
+  free_first_zspage ();
+  ck_assert_int_eq (pool_refill (pool, UINT64_MAX), 0);
+  ck_assert (pool_is_refilled (pool));
+
+  free_object (&shadow, 0);
+  ck_assert_uint_eq (stats_of (bytes).nr_zspages, 3);
+  ck_assert (!pool_is_refilled (pool));
+  before = nr_populates ();
+  ck_assert_int_eq (alloc_object (&shadow, bytes), 0);
+  ck_assert_uint_eq (nr_populates (), before);
+  close_reserve ();
+}
+END_TEST
+
+/* Where all pages are resident there is nothing to ask for. */
+START_TEST (test_nothing_to_ask_for)
+{
+  const uint32_t bytes = 4096;
+
+  open_reserve (PAGES_NO_LIMIT, &probe_ops);
+  do {
+    ck_assert_int_eq (alloc_object (&shadow, bytes), 0);
+    ck_assert_int_eq (pool_refill (pool, UINT64_MAX), 0);
+  } while (stats_of (bytes).resident_bytes < ZSPAGE_BYTES);
+  while (shadow.nr < 63)
+    ck_assert_int_eq (alloc_object (&shadow, bytes), 0);
+  ck_assert_int_eq (pool_refill (pool, UINT64_MAX), 0);
+  for (unsigned i = 0; i < 10; i++) {
+    ck_assert_int_eq (alloc_object (&shadow, bytes), 0);
+    ck_assert (pool_is_refilled (pool));
+    free_object (&shadow, i);
+  }
+  /* Until there is another one. */
+  ck_assert_int_eq (alloc_object (&shadow, bytes), 0);
+  ck_assert_int_eq (alloc_object (&shadow, bytes), 0);
+  ck_assert (!pool_is_refilled (pool));
   close_reserve ();
 }
 END_TEST
@@ -377,6 +510,10 @@ main (void)
   test_start ("test-reserve");
   tcase_set_timeout (tcase, TEST_TIMEOUT_SECONDS);
   tcase_add_lone_test (tcase, test_allocations_find_pages);
+  tcase_add_lone_test (tcase, test_refill_is_whole);
+  tcase_add_lone_test (tcase, test_spare_has_its_first_page);
+  tcase_add_lone_test (tcase, test_free_takes_what_is_ready);
+  tcase_add_lone_test (tcase, test_nothing_to_ask_for);
   tcase_add_lone_test (tcase, test_ceiling);
   tcase_add_lone_test (tcase, test_any_ceiling);
   tcase_add_lone_test (tcase, test_limit_takes_it);

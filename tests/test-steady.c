@@ -146,7 +146,7 @@ one_request (struct rng *rng)
   }
   if (r < 0)
     test_note_failure ("a request gave %d", r);
-  while (pool_wants_refill (store_pool (store)))
+  while (!pool_is_refilled (store_pool (store)))
     sleep_us (20);
 }
 
@@ -200,7 +200,7 @@ run_clients (unsigned nr, bool count)
 START_TEST (test_steady)
 {
   static const char *const codecs[] = { "lz4", "zstd:1" };
-  const unsigned nr = TEST_SANITIZED ? 1000 : 10000;
+  const unsigned nr = TEST_SANITIZED ? 1000 : 50000;
   struct pages_ops ops = pages_anonymous;
   struct store_params params = {
     .size_bytes = DISK_BYTES,

@@ -15,6 +15,7 @@
 #include "compactor.h"
 #include "libcheck.h"
 #include "pool-check.h"
+#include "probe.h"
 #include "worker-fixture.h"
 
 #define NR_MUTEXES 64
@@ -22,6 +23,7 @@
 struct compact_worker worker;
 struct rng worker_rng;
 atomic_uint nr_facts;
+void (*after_move) (void);
 uint64_t fake_ns;
 
 static struct compactor compactor;
@@ -120,6 +122,8 @@ move_item (void *opaque, owner_t owner, zs_loc from, zs_loc to,
     return MOVE_BUSY;
   result = move_locked (owner, from, to, copied);
   pthread_mutex_unlock (mutex_of (owner));
+  if (after_move != NULL)
+    after_move ();
   return result;
 }
 
@@ -144,15 +148,16 @@ tell_facts (void *opaque, struct worker_facts *ret)
   atomic_fetch_add (&nr_facts, 1);
 }
 
-void
-open_worker_of (const struct worker_settings *settings,
-                uint64_t (*now_ns) (void))
+static void
+open_all (const struct worker_settings *settings, uint64_t (*now_ns) (void),
+          uint64_t reserve)
 {
   rng_init (&worker_rng, test_seed (), 1);
   memset (items, 0, sizeof items);
   for (unsigned i = 0; i < NR_MUTEXES; i++)
     pthread_mutex_init (&mutexes[i], NULL);
-  open_pool (ARENA_BYTES, PAGES_NO_LIMIT);
+  after_move = NULL;
+  open_pool_with_reserve (&probe_ops, ARENA_BYTES, PAGES_NO_LIMIT, reserve);
   fake_ns = 1000 * SECOND;
   compactor_init (&compactor, pool, &ops, NULL, now_ns);
   ck_assert_int_eq (compact_worker_init (&worker, &compactor, settings,
@@ -161,11 +166,26 @@ open_worker_of (const struct worker_settings *settings,
 }
 
 void
+open_worker_of (const struct worker_settings *settings,
+                uint64_t (*now_ns) (void))
+{
+  open_all (settings, now_ns, 0);
+}
+
+void
 open_worker (uint64_t rate)
 {
   const struct worker_settings settings = { .rate = rate };
 
   open_worker_of (&settings, fake_now_ns);
+}
+
+void
+open_worker_with_reserve (uint64_t reserve)
+{
+  const struct worker_settings settings = { .rate = 0 };
+
+  open_all (&settings, fake_now_ns, reserve);
 }
 
 void
@@ -194,7 +214,7 @@ close_worker (void)
     free_item (i);
   check_pool ();
   pool_stats (pool, &stats);
-  ck_assert_uint_eq (stats.arena_bytes, 0);
+  ck_assert_uint_eq (stats.arena_bytes, stats.primed_bytes);
   compact_worker_destroy (&worker);
   compactor_destroy (&compactor);
   close_pool ();
@@ -208,14 +228,19 @@ add_items (owner_t start, owner_t end, uint32_t low, uint32_t high)
 }
 
 void
+discard_item (owner_t owner)
+{
+  atomic_fetch_add (&discarded_bytes, items[owner].bytes);
+  free_item (owner);
+  compact_worker_poke (&worker);
+}
+
+void
 free_most (owner_t start, owner_t end, unsigned of)
 {
   for (owner_t i = start; i < end; i++)
-    if (items[i].live && !rng_once_in (&worker_rng, of)) {
-      atomic_fetch_add (&discarded_bytes, items[i].bytes);
-      free_item (i);
-      compact_worker_poke (&worker);
-    }
+    if (items[i].live && !rng_once_in (&worker_rng, of))
+      discard_item (i);
 }
 
 uint64_t
@@ -263,14 +288,26 @@ step_to_sleep (void)
   ck_assert (!worker.running);
 }
 
-bool
-was_rung (void)
+static bool
+was_written (int event_fd)
 {
-  struct pollfd fd = { .fd = worker.event_fd, .events = POLLIN };
+  struct pollfd fd = { .fd = event_fd, .events = POLLIN };
   uint64_t rung;
 
   return poll (&fd, 1, 0) == 1 &&
-         read (worker.event_fd, &rung, sizeof rung) == sizeof rung;
+         read (event_fd, &rung, sizeof rung) == sizeof rung;
+}
+
+bool
+was_rung (void)
+{
+  return was_written (worker.event_fd);
+}
+
+bool
+was_rung_for_refill (void)
+{
+  return was_written (worker.refill_fd);
 }
 
 uint64_t

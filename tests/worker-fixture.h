@@ -27,6 +27,8 @@
 extern struct compact_worker worker; /* with worker.compactor */
 extern struct rng worker_rng;
 extern atomic_uint nr_facts; /* how often it asked for them: its looks */
+/* Called after each move, with no lock but the compactor's; NULL: nothing. */
+extern void (*after_move) (void);
 
 /*--------------------------------------------------------------------*/
 /* A clock that passes when it is looked at. */
@@ -37,6 +39,7 @@ extern uint64_t fake_now_ns (void);
 
 /* With that clock, and so many bytes a second. */
 extern void open_worker (uint64_t rate);
+extern void open_worker_with_reserve (uint64_t reserve);
 /* now_ns: as compactor_init has it. */
 extern void open_worker_of (const struct worker_settings *settings,
                             uint64_t (*now_ns) (void));
@@ -54,6 +57,8 @@ extern void add_item (owner_t owner, uint32_t bytes);
 /* Nothing, where there is none. */
 extern void free_item (owner_t owner);
 extern bool is_live (owner_t owner);
+/* As a trim does: the worker hears of it. */
+extern void discard_item (owner_t owner);
 /* Of [start, end), of any size in [low, high]. */
 extern void add_items (owner_t start, owner_t end, uint32_t low, uint32_t high);
 /* As trims would, one in `of` being left. */
@@ -73,6 +78,7 @@ extern uint64_t step (bool contended);
 extern void step_to_sleep (void);
 /* Was the eventfd written?  Reads it. */
 extern bool was_rung (void);
+extern bool was_rung_for_refill (void);
 /* Ask as if the thread were there: the steps are the test's. */
 extern uint64_t ask (int class_idx);
 extern bool is_done (uint64_t ticket);
