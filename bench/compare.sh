@@ -40,8 +40,9 @@
 #   ROUNDS        [3; full: 5]
 #   SECONDS_EACH  of the timed phases [0.5; full: 2]
 #   SERVERS       of those above, to choose [all of the run]
-#   PHASES        of those in run_round, to choose [all of the run];
-#                 fill is always done
+#   PHASES        of those in run_round, to choose [all of the run], and
+#                 randread or randwrite with -cN or -dN, N connections or N
+#                 requests at a time; fill is always done
 
 full=false
 out=bench-results
@@ -64,20 +65,36 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-main_phases="fill latread latwrite randread randwrite mixed seqread256
-             seqwrite256 trimhalf"
+main_phases="fill latread latwrite randread randwrite mixed seqread256"
+main_phases+=" seqwrite256 trimhalf"
 few_servers="malloc zstd zram zmem"
 if $full; then
     : "${ROUNDS:=5}" "${SECONDS_EACH:=2}"
     : "${SERVERS:=null malloc sparse zstd zram bare bare-zstd zmem zmem-zstd}"
-    for n in 1 2 4 8; do shapes+=" randread-c$n randwrite-c$n"; done
-    for n in 1 2 4 8 16 32 64; do shapes+=" randread-d$n randwrite-d$n"; done
-    : "${PHASES:=$main_phases part swap randwrite-compact $shapes fill256}"
+    full_phases="$main_phases part swap randwrite-compact"
+    for n in c{1,2,4,8} d{1,2,4,8,16,32,64}; do
+        full_phases+=" randread-$n randwrite-$n"
+    done
+    : "${PHASES:=$full_phases fill256}"
 else
     : "${ROUNDS:=3}" "${SECONDS_EACH:=0.5}"
     : "${SERVERS:=null malloc zstd zram bare zmem zmem-zstd}"
     : "${PHASES:=$main_phases}"
 fi
+
+# A mistake is told before anything is started.
+phases="$main_phases part swap fill256 randwrite-compact"
+shapes=''
+for server in $SERVERS; do must_be_kind "$server"; done
+for phase in $PHASES; do
+    if [[ $phase =~ ^(randread|randwrite)-[cd][1-9][0-9]*$ ]]; then
+        shapes+=" $phase"
+    elif [[ " $phases " != *" $phase "* ]]; then
+        die "$phase is no phase: $phases, and randread or randwrite with -c" \
+            "or -d and a number, as in randread-d16, are"
+    fi
+done
+
 servers=()
 for server in $SERVERS; do
     if [ "$server" != zram ] || zram_possible; then servers+=("$server"); fi
@@ -259,7 +276,7 @@ run_round () {
     local phase server
     start_servers
     for phase in fill latread latwrite randread randwrite mixed seqread256 \
-                 seqwrite256 randwrite-compact part ${shapes:-} swap; do
+                 seqwrite256 randwrite-compact part $shapes swap; do
         run_phase "$phase"
     done
     stop_servers

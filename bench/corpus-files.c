@@ -15,8 +15,16 @@
 
 #include "corpus-files.h"
 
-static struct files *walk_files; /* nftw passes no argument on */
-static file_filter *walk_filter;
+#define MAX_FOLDERS 8
+
+/* Those that were asked for, until the end.  Nftw passes no argument on: the
+ * walk fills the one after the last.
+ */
+static struct folder {
+  const char *path; /* borrowed: a literal */
+  struct files files;
+} folders[MAX_FOLDERS];
+static size_t nr_folders;
 
 bool
 any_file (const char *path)
@@ -50,24 +58,44 @@ library_file (const char *path)
   return strstr (strrchr (path, '/'), ".so") != NULL;
 }
 
-static int
-visit_file (const char *path, const struct stat *st, int type, struct FTW *ftw)
+static void
+add_file (struct files *files, const char *path, off_t bytes)
 {
-  struct files *files = walk_files;
-  char *copy;
+  char *copy = strdup (path);
 
-  (void) ftw;
-  if (type != FTW_F || !S_ISREG (st->st_mode) || !(st->st_mode & S_IROTH) ||
-      st->st_size == 0 || !walk_filter (path))
-    return 0;
+  if (copy == NULL)
+    err (EXIT_FAILURE, "strdup");
   if (files->nr == files->room) {
     files->room = files->room ? 2 * files->room : 1024;
     files->items = reallocate (files->items, files->room, sizeof *files->items);
   }
-  if ((copy = strdup (path)) == NULL)
-    err (EXIT_FAILURE, "strdup");
-  files->items[files->nr++] = (struct file) { copy, st->st_size };
+  files->items[files->nr++] = (struct file) { copy, bytes };
+}
+
+static int
+visit_file (const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+  (void) ftw;
+  if (type == FTW_F && S_ISREG (st->st_mode) && (st->st_mode & S_IROTH) &&
+      st->st_size > 0)
+    add_file (&folders[nr_folders].files, path, st->st_size);
   return 0;
+}
+
+/* All files of a folder.  To walk through one takes a second or two, and
+ * several strata ask for the same.
+ */
+static const struct files *
+files_of (const char *folder)
+{
+  for (size_t i = 0; i < nr_folders; ++i)
+    if (strcmp (folders[i].path, folder) == 0)
+      return &folders[i].files;
+  if (nr_folders == MAX_FOLDERS)
+    errx (EXIT_FAILURE, "%s: more than %d folders", folder, MAX_FOLDERS);
+  folders[nr_folders].path = folder;
+  nftw (folder, visit_file, 32, FTW_PHYS);
+  return &folders[nr_folders++].files;
 }
 
 static int
@@ -81,9 +109,11 @@ compare_files (const void *a, const void *b)
 void
 list_files (struct files *files, const char *folder, file_filter *wanted)
 {
-  walk_files = files;
-  walk_filter = wanted;
-  nftw (folder, visit_file, 32, FTW_PHYS);
+  const struct files *all = files_of (folder);
+
+  for (size_t i = 0; i < all->nr; ++i)
+    if (wanted (all->items[i].path))
+      add_file (files, all->items[i].path, all->items[i].bytes);
   if (files->nr > 0) /* the order of a folder is nobody's promise */
     qsort (files->items, files->nr, sizeof *files->items, compare_files);
 }

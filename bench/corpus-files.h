@@ -29,7 +29,8 @@ typedef bool file_filter (const char *path);
 file_filter any_file, source_file, library_file;
 
 /* Add what everybody may read and the filter wants of a folder and all below
- * it.  A folder that is not there has no files.
+ * it.  A folder that is not there has no files; its name has to stay, and what
+ * is in it is looked at once.
  */
 void list_files (struct files *files, const char *folder, file_filter *wanted);
 

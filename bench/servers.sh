@@ -113,10 +113,20 @@ start_zmem () {
         "control=$dir/$name.ctl" "$@"
 }
 
+must_be_kind () {
+    case $1 in
+        malloc|sparse|zstd|null|bare|bare-zstd|zram|zmem|zmem-zstd) ;;
+        *)
+            die "$1 is no kind of server: malloc, sparse, zstd, null," \
+                "bare, bare-zstd, zram, zmem, zmem-zstd are" ;;
+    esac
+}
+
 # start_kind NAME KIND [option of zmem]...
 start_kind () {
     local name=$1 kind=$2
     shift 2
+    must_be_kind "$kind"
     case $kind in
         malloc|sparse|zstd)
             start_nbdkit "$name" memory "$DISK" "allocator=$kind" ;;
@@ -129,9 +139,6 @@ start_kind () {
         zram) start_zram ;;
         zmem) start_zmem "$name" "$@" ;;
         zmem-zstd) start_zmem "$name" compress=zstd:1 "$@" ;;
-        *)
-            die "$kind is no kind of server: malloc, sparse, zstd, null," \
-                "bare, bare-zstd, zram, zmem, zmem-zstd are" ;;
     esac
 }
 

@@ -15,7 +15,7 @@ requires mke2fs debugfs sqlite3 tar xz gzip
 
 corpus=$top_builddir/bench/corpus
 export TMPDIR=$tmp/private
-mkdir "$TMPDIR" "$tmp/work" && cd "$tmp/work" || exit 1
+mkdir "$TMPDIR" "$tmp/out" && cd "$tmp/out" || exit 1
 
 corpus () { bounded "$corpus" "$@"; }
 is_empty_folder () { is_equal "$(ls -A "$1")" ''; }
