@@ -319,9 +319,15 @@ print_logs () {
   done
 }
 
+# at_end COMMAND: a test's own cleaning up, while its servers still run.  (Not
+# by a trap of its own: what that does first is then the test's exit status.)
+end_commands=()
+at_end () { end_commands+=("$1"); }
+
 clean_up () {
-  local status=$? pid
+  local status=$? pid command
   trap - EXIT
+  for command in ${end_commands[@]+"${end_commands[@]}"}; do "$command"; done
   for pid in "${server_pids[@]}" "${daemon_pids[@]}"; do
     end_process "$pid"
   done

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include <lz4.h>
+#include <xxhash.h>
 #include <zstd.h>
 
 #include "checksum.h"
@@ -326,6 +327,16 @@ decode (const struct payload *payload, const uint8_t *data)
                          payload->checksum, block);
 }
 
+/* No 24 bits tell all flips of a raw block apart, one in 16.8 million is not
+ * seen: no other is let pass.
+ */
+static bool
+is_same_checksum (const struct payload *payload, const uint8_t *data)
+{
+  return payload->codec == CODEC_RAW &&
+         XXH3_64bits (data, payload->bytes) % (1 << 24) == payload->checksum;
+}
+
 /* Every single bit, of the payload, its checksum and the entry's. */
 START_TEST (test_flipped_bits)
 {
@@ -343,7 +354,8 @@ START_TEST (test_flipped_bits)
 
     for (size_t bit = 0; bit < payload.bytes * 8; bit++) {
       data[bit / 8] ^= (uint8_t) (1 << bit % 8);
-      ck_assert_msg (decode (&payload, data) == -EIO, "bit %zu", bit);
+      if (decode (&payload, data) != -EIO)
+        ck_assert_msg (is_same_checksum (&payload, data), "bit %zu", bit);
       data[bit / 8] ^= (uint8_t) (1 << bit % 8);
     }
     for (unsigned bit = 0; _i == CODEC_RAW && bit < RAW_CHECKSUM_BITS; bit++) {

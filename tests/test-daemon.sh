@@ -9,22 +9,22 @@
 . "${srcdir:-.}/tests/functions.sh"
 requires nbdkit nbdinfo nbdcopy qemu-io
 
-mkdir -p "$tmp/work" "$tmp/run/zmem"
+mkdir -p "$tmp/start" "$tmp/run/zmem"
 
 # serve NAME OPTION...: nbdkit goes into the background; all of its paths
 # are relative.
 serve () {
   local name=$1
   shift
-  (cd "$tmp/work" && rm -f "$name.pid" "$name.sock" &&
+  (cd "$tmp/start" && rm -f "$name.pid" "$name.sock" &&
      bounded nbdkit -U "$name.sock" --pidfile "$name.pid" "$ZMEM_PLUGIN" \
              size=64M "$@") 2>>"$tmp/$name.log" || return 1
-  wait_for 60 test -s "$tmp/work/$name.pid" || return 1
-  server_pid=$(cat "$tmp/work/$name.pid")
+  wait_for 60 test -s "$tmp/start/$name.pid" || return 1
+  server_pid=$(cat "$tmp/start/$name.pid")
   adopt_daemon "$server_pid"
-  sock=$tmp/work/$name.sock
+  sock=$tmp/start/$name.sock
   uri="nbd+unix:///?socket=$sock"
-  ctl=$tmp/work/$name.ctl
+  ctl=$tmp/start/$name.ctl
   log=$tmp/$name.log
 }
 
@@ -40,7 +40,7 @@ check "its control socket is where it was asked for" zmemctl stats
 check "nobody else may use the control socket" is_equal \
       "$(stat -c %a "$ctl")" 600
 check "its statistics are where they were asked for" \
-      wait_for 60 test -s "$tmp/work/one.prom"
+      wait_for 60 test -s "$tmp/start/one.prom"
 random_file "$tmp/data" $((16 * M))
 check "copy in" nbdcopy "$tmp/data" "$uri"
 check "copy out" nbdcopy "$uri" "$tmp/out"
@@ -52,9 +52,9 @@ kill -TERM "$server_pid"
 check "ends when asked to" wait_for 60 process_ended "$server_pid"
 check "its control socket is gone" test ! -e "$ctl"
 check "its statistics are not" grep -q "^zmem_write_bytes_total $((16 * M))$" \
-      "$tmp/work/one.prom"
+      "$tmp/start/one.prom"
 check "no other file is left" is_equal \
-      "$(cd "$tmp/work" && echo one.*)" "one.pid one.prom one.sock"
+      "$(cd "$tmp/start" && echo one.*)" "one.pid one.prom one.sock"
 
 # Killed: its control socket stays, and is in nobody's way.
 check "starts again" serve two control=two.ctl
@@ -85,7 +85,7 @@ for server_pid in "$second_pid" "$third_pid"; do
   kill -TERM "$server_pid"
   check "ends in the end" wait_for 60 process_ended "$server_pid"
 done
-check "their control sockets are gone" test ! -e "$tmp/work/two.ctl" -a \
+check "their control sockets are gone" test ! -e "$tmp/start/two.ctl" -a \
       ! -e "$tmp/run/zmem/three.ctl"
 
 finish

@@ -24,11 +24,10 @@ unmount () {
 
 # Whatever happens, nothing stays mounted.
 leave_mounts () {
-  local status=$? mount
+  local mount
   for mount in "${mounts[@]}"; do unmount "$mount" 2>/dev/null; done
-  return "$status"
 }
-trap 'leave_mounts; clean_up' EXIT
+at_end leave_mounts
 
 mount_decided () {
   [ -s "$tmp/$1.fuse.pid" ] || process_ended "$fuse_pid"

@@ -89,7 +89,7 @@ chmod +x "$tmp/bin/"*
 shell_pid=
 
 end_recipes () {
-  local status=$? file pid where
+  local file pid where
   # The deepest first.
   while read -r where; do umount "$where"; done \
     < <(awk -v f="$tmp/" 'index ($2, f) == 1 { print $2 }' /proc/self/mounts |
@@ -107,9 +107,8 @@ end_recipes () {
   [ -z "$shell_pid" ] || kill -TERM -- "-$shell_pid" 2>/dev/null
   shell_pid=
   rm -rf "${tmp:?}"/{run,etc,var,work}
-  return "$status"
 }
-trap 'end_recipes; clean_up' EXIT
+at_end end_recipes
 
 #----------------------------------------------------------------------
 # What a mark in brackets asks for: says why it is not here, or nothing.

@@ -166,8 +166,7 @@ end_systemd () {
     sleep 0.02
   done
 }
-# clean_up hands on the exit status that it finds.
-trap 'status=$?; end_systemd; (exit "$status"); clean_up' EXIT
+at_end end_systemd
 
 # within COMMAND...: where the units' sockets are.
 within () { bounded nsenter -t "$pid1" -m -p -n -- "$@"; }

@@ -45,6 +45,7 @@ start_listener () {
   local as=()
   while [ "$1" != -- ]; do as+=("$1"); shift; done
   shift
+  rm -f "$tmp/listener.out"     # another one's "ready"
   ${as[@]+"${as[@]}"} perl "$tmp/listen.pl" "$1" "${2:-stream}" "${3:-}" \
     >"$tmp/listener.out" 2>&1 </dev/null &
   listeners+=("$!")
@@ -58,7 +59,7 @@ end_listeners () {
   done
   listeners=()
 }
-trap 'end_listeners; clean_up' EXIT
+at_end end_listeners
 
 # Two other users.  (No functions: what runs in the background is to be a
 # child of this shell.)
