@@ -33,6 +33,7 @@ guest_modules="virtio_pci virtio_net virtio_blk nbd raid0 raid1 sch_netem zram"
 declare -A guest_pids=()
 guest_trees=$tmp/guests
 guest_netdev=user,id=net
+guest_append='' # more for the kernel's command line
 
 # The test itself, again, in a network of its own; or this one is used.
 guest_enter_network () {
@@ -150,7 +151,7 @@ guest_start () {
     -device virtio-net-pci,netdev=net,romfile=,guest_tso4=off,guest_tso6=off \
     -kernel "$ZMEM_VM/vmlinuz" -initrd "$tmp/$name.initrd" \
     -append "console=ttyS0 quiet panic=-1 oops=panic no_timer_check \
-mitigations=off" "$@" \
+mitigations=off $guest_append" "$@" \
     <>"$tmp/$name.keys" >"$tmp/$name.console" 2>&1 &
   guest_pids[$name]=$!
   daemon_pids+=("$!")
@@ -172,21 +173,23 @@ guest_is_gone () { process_ended "${guest_pids[$1]}"; }
 
 guest_said_or_gone () { guest_has_said "$@" || guest_is_gone "$1"; }
 
-# guest_says NAME SECONDS TEXT: wait until it says so; else the test ends here,
-# since nothing that it would wait for will come.
+# guest_fails NAME CHECK: so the test ends, since nothing that it would wait for
+# will come.
+guest_fails () {
+  local pid
+  fail "guest $1 $2" <(tail -n 60 "$tmp/$1.console")
+  for pid in "${guest_pids[@]}"; do end_process "$pid"; done
+  # They would wait for a client that is gone without a word.
+  for pid in "${server_pids[@]}"; do kill -KILL "$pid"; done
+  server_pids=()
+  finish
+}
+
+# guest_says NAME SECONDS TEXT: wait until it says so.
 guest_says () {
-  local name=$1 seconds=$2 text=$3 pid
-  wait_for "$seconds" guest_said_or_gone "$name" "$text"
-  if guest_has_said "$name" "$text"; then
-    pass "guest $name says: $text"
-  else
-    fail "guest $name says: $text" <(tail -n 60 "$tmp/$name.console")
-    for pid in "${guest_pids[@]}"; do end_process "$pid"; done
-    # They would wait for a client that is gone without a word.
-    for pid in "${server_pids[@]}"; do kill -KILL "$pid"; done
-    server_pids=()
-    finish
-  fi
+  wait_for "$2" guest_said_or_gone "$1" "$3"
+  guest_has_said "$1" "$3" || guest_fails "$1" "says: $3"
+  pass "guest $1 says: $3"
 }
 
 # guest_tell NAME TEXT: a line for its `hear`.
@@ -197,7 +200,7 @@ guest_tell () { echo "$2" >"$tmp/$1.keys"; }
 guest_ends () {
   local name=$1 seconds=$2 known=${3:-^$}
   wait_for "$seconds" guest_is_gone "$name" ||
-    kill "${guest_pids[$name]}" 2>/dev/null
+    guest_fails "$name" "ends in $seconds s"
   wait "${guest_pids[$name]}" 2>/dev/null
   tail -n 60 "$tmp/$name.console" >"$tmp/$name.tail"
   if grep -qa '^guest: exit 0' "$tmp/$name.console"; then
