@@ -94,7 +94,9 @@ extern uint64_t pool_purge_one_spare (struct pool *pool, unsigned keep);
 extern void pool_set_reserve (struct pool *pool, uint64_t bytes);
 /* Something was taken of it.  Sequentially consistent; no lock needed. */
 extern bool pool_wants_refill (const struct pool *pool);
-/* Nothing was, that has not come back.  A hint, too. */
+/* What was has come back.  By the time that this returns more may have been
+ * taken; no lock needed.
+ */
 extern bool pool_is_refilled (const struct pool *pool);
 /* Fill it up, as long as held stays at or below `ceiling_bytes`, which arrays
  * that grow with what comes may pass by some pages; -ENOSPC, -ENOMEM: not all
