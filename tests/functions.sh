@@ -168,13 +168,17 @@ finish () {
 
 # wait_for SECONDS COMMAND...: until the command succeeds; for so long at
 # least.  The seconds only bound a wait for what will never come: on a loaded
-# machine everything may take ten times what it takes on a quiet one.
+# machine everything may take ten times what it takes on a quiet one.  What
+# the command says the last time, in vain, is said.
 wait_for () {
   local end=$((SECONDS + $1)) steps="0.02 0.02 0.05 0.1 0.2"
   shift
   until "$@" >/dev/null 2>&1; do
     # The clock ticks once a second, so not at `end` yet.
-    [ $SECONDS -le $end ] || return 1
+    if [ $SECONDS -gt $end ]; then
+      "$@"
+      return
+    fi
     sleep "${steps%% *}"
     # The last one stays: who looks all the time takes from whom he waits for.
     steps=${steps#* }
@@ -225,7 +229,8 @@ launch () {
   nbdkit -f --pidfile "$tmp/$name.pid" "$@" </dev/null 2>>"$tmp/$name.log" &
   server_pids[$name]=$!
   select_server "$name"
-  if ! wait_for 120 launch_decided "$name" || [ ! -s "$tmp/$name.pid" ]; then
+  if ! wait_for 120 launch_decided "$name" "$@" ||
+     process_ended "$server_pid"; then
     end_process "$server_pid"
     unset "server_pids[$name]"
     return 1
@@ -233,7 +238,25 @@ launch () {
 }
 
 launch_decided () {
-  [ -s "$tmp/$1.pid" ] || process_ended "${server_pids[$1]}"
+  local name=$1 pid=${server_pids[$1]}
+  shift
+  { [ -s "$tmp/$name.pid" ] && threads_are_there "$pid" "$@"; } ||
+    process_ended "$pid"
+}
+
+# threads_are_there PID NBDKIT-ARGUMENTS...: what the plugin starts last is.
+# nbdkit writes its pidfile before that, so that who looks then may see fewer
+# threads, and nothing locked.
+threads_are_there () {
+  local pid=$1 last
+  shift
+  case " $* " in
+    *" statsfile="*) last=zmem-statsfile ;;
+    *" control="*) last=zmem-control ;;
+    *" $ZMEM_PLUGIN "*) last=zmem-compact ;;
+    *) return 0 ;;
+  esac
+  cat "/proc/$pid/task/"*/comm | grep -qx "$last"
 }
 
 # launch_tcp NAME NBDKIT-ARGUMENTS...: on a port of listen_address that is
@@ -363,10 +386,21 @@ held_bytes () { stat_value held_bytes; }
 
 # held_is_at_most BYTES, to be waited for: what was trimmed is purged, and what
 # is left moved together, a moment after the trim was answered.
-held_is_at_most () { [ "$(held_bytes)" -le "$1" ]; }
+held_is_at_most () { at_most "$(held_bytes)" "$1"; }
 
 # A client that has ended may still have its connection for a moment.
-clients_have_gone () { [ "$(stat_value connections)" = 0 ]; }
+clients_have_gone () { is_equal "$(stat_value connections)" 0; }
+
+# What a server has open, and its threads.
+nr_fds () { find "/proc/$server_pid/fd" -mindepth 1 | wc -l; }
+nr_threads () {
+  find "/proc/$server_pid/task" -mindepth 1 -maxdepth 1 | wc -l
+}
+
+# Both, to be waited for: a connection's threads end, and its descriptor is
+# closed, a moment after the client has seen it go.
+threads_and_fds () { echo "$(nr_threads) threads, $(nr_fds) descriptors"; }
+threads_and_fds_are () { is_equal "$(threads_and_fds)" "$1"; }
 
 # A field of /proc/PID/status that is in kB, in bytes: RssAnon, VmLck.
 process_bytes () {

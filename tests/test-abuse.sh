@@ -18,9 +18,6 @@
 client=$top_builddir/tests/nbd-abuse
 steps=${ZMEM_STEPS:-100}
 
-nr_of () { find "/proc/$server_pid/$1" -mindepth 1 -maxdepth 1 | wc -l; }
-counts () { echo "$(nr_of task) $(nr_of fd)"; }
-is_as_before () { [ "$(counts)" = "$before" ]; }
 is_crowded () { grep -q crowded "$tmp/abuse.out"; }
 ended_well () {
   cat "$tmp/abuse.err"
@@ -30,8 +27,9 @@ ended_well () {
 # abuse NAME WHERE: with one thread a connection, the crowd's is at most 32
 # threads, and as many buffers of 1 MiB.
 abuse () {
-  local name=$1 resident
-  before=$(counts)
+  local name=$1 resident before threads
+  before=$(threads_and_fds)
+  threads=$(nr_threads)
   resident=$(process_bytes "$server_pid" RssAnon)
   rm -f "$tmp/go"
   mkfifo "$tmp/go"
@@ -42,13 +40,13 @@ abuse () {
   wait_for 290 eval 'is_crowded || process_ended $client_pid'
   check "$name: a crowd of stuck clients, and one that is served" is_crowded
   sed 's/^/    /' "$tmp/abuse.out"
-  echo "    threads and descriptors: $(counts), before: $before; RssAnon:" \
+  echo "    $(threads_and_fds), before: $before; RssAnon:" \
        "$(process_bytes "$server_pid" RssAnon), before: $resident"
   check "$name: held is within the limit" at_most \
         "$(stat_value held_highest_bytes)" $((16 * M))
   if ! nbdkit_survives_hang_ups; then
     check "$name: a stuck client has one thread" at_most \
-          "$(nr_of task)" $((${before% *} + 33))
+          "$(nr_threads)" $((threads + 33))
     check "$name: and no more than its requests' memory" at_most \
           "$(process_bytes "$server_pid" RssAnon)" $((resident + 52 * M))
   fi
@@ -56,7 +54,7 @@ abuse () {
   exec 7>&-
   check "$name: they go, and nothing came of half a write" ended_well
   check "$name: threads and descriptors are as before" \
-        wait_for 20 is_as_before
+        wait_for 20 threads_and_fds_are "$before"
   check "$name: nothing failed its checksum" is_equal \
         "$(stat_value checksum_failures)" 0
 }

@@ -66,7 +66,6 @@ check "the socket is for its owner alone" \
       is_equal "$(stat -c '%a %F' "$ctl")" "600 socket"
 check "it answers" answers
 
-nr_fds () { find "/proc/$server_pid/fd" -mindepth 1 | wc -l; }
 fds_at_start=$(nr_fds)
 
 # refused NAME REGEX CONTROL: no server starts with this control socket.

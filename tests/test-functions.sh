@@ -10,6 +10,7 @@
 # shellcheck disable=SC2317
 
 . "${srcdir:-.}/tests/functions.sh"
+requires nbdkit nbdinfo
 
 # script NAME LINE...: a test that does this.
 script () {
@@ -68,6 +69,21 @@ check "and is skipped" ends_with clean-skipped 77 '^cleaned$'
 script clean-twice "$cleaned" 'again () { echo again; }; at_end again' \
        'check one false' finish
 check "whatever it cleans up" ends_with clean-twice 1 '^again$'
+
+# nbdkit says that it is there before the plugin's threads are: a test that
+# counts them, or what is locked, is not to look before.
+slow='nbdkit () { echo $BASHPID >"$3"; sleep 1; exec nbdkit "$@"; }'
+script slow-start "$slow" 'start_server size=1M' 'there=$(threads_and_fds)' \
+       'check answers bounded nbdinfo --size "$uri"' \
+       'check one wait_for 60 threads_and_fds_are "$there"' stop_server finish
+check "a server is started when its threads are" \
+      ends_with slow-start 0 '^3 passed, 0 failed$'
+script no-start 'nbdkit () { echo $BASHPID >"$3"; sleep 1; exit 1; }' \
+       'check one true' 'start_server size=1M' 'check two true' finish
+check "one that ends before that is not started" \
+      ends_with no-start 1 '^1 passed, 1 failed$'
+script vain 'is_two () { is_equal 1 2; }' 'check one wait_for 0 is_two' finish
+check "what is waited for in vain is said" ends_with vain 1 "got '1', not '2'"
 
 # A trap of its own would have its last command's status.
 own_traps () {

@@ -18,12 +18,6 @@
 client=$top_builddir/tests/nbd-kills
 kills=${ZMEM_KILLS:-30}
 
-nr_threads () { find "/proc/$server_pid/task" -mindepth 1 -maxdepth 1 | wc -l; }
-nr_descriptors () { find "/proc/$server_pid/fd" -mindepth 1 | wc -l; }
-is_as_before () {
-  [ "$(nr_threads) $(nr_descriptors)" = "$before" ]
-}
-
 # killing WHERE: a thousand kills take longer than a test's client may.
 killing () {
   timeout -k 5 $((150 + kills)) "$client" "$1" "$ctl" "$kills"
@@ -36,27 +30,25 @@ kill_clients () {
   sed 's/^/    /' "$tmp/check.out"
   check "$1: the server is there" server_is_alive
   check "$1: its threads and descriptors are as before" \
-        wait_for 20 is_as_before
-  echo "    threads and descriptors: $(nr_threads) $(nr_descriptors)," \
-       "before: $before"
+        wait_for 20 threads_and_fds_are "$before"
   check "$1: nothing failed its checksum" is_equal \
         "$(stat_value checksum_failures)" 0
 }
 
 start_server_as unix size=16M
-before="$(nr_threads) $(nr_descriptors)"
+before=$(threads_and_fds)
 kill_clients unix "$sock"
 stop_server unix
 
 check "a server on TCP" launch_tcp tcp "$ZMEM_PLUGIN" size=16M compress=zstd \
       "control=$tmp/tcp.ctl"
-before="$(nr_threads) $(nr_descriptors)"
+before=$(threads_and_fds)
 kill_clients tcp "$port"
 stop_server tcp
 
 # Several threads a connection, where nbdkit can do it and where it can not.
 start_server_as parallel size=16M parallel=yes
-before="$(nr_threads) $(nr_descriptors)"
+before=$(threads_and_fds)
 if nbdkit_survives_hang_ups; then
   kill_clients parallel "$sock"
   stop_server parallel

@@ -19,26 +19,14 @@ nr_times=1000
 [ -z "${ZMEM_LONG:-}" ] || nr_times=10000
 [ -z "${ZMEM_QUICK:-}" ] || nr_times=100
 
-# count_entries DIR: of /proc/PID/fd, /proc/PID/task.
-count_entries () {
-  local entries=("$1"/*)
-  echo ${#entries[@]}
-}
-has_entries () { [ "$(count_entries "$1")" = "$2" ]; }
-
-# A connection's threads end, and its descriptor is closed, a moment after the
-# client has seen it go.
-check_same () {
-  check "$1 as before" wait_for 30 has_entries "/proc/$server_pid/$2" "$3"
-}
-
 #----------------------------------------------------------------------
 # By the kernel's account.
 
 start_server size=64M compress=zstd limit=64M stats-export=stats \
   statsfile="$tmp/stats" stats-interval=1
-nr_fds=$(count_entries "/proc/$server_pid/fd")
-nr_threads=$(count_entries "/proc/$server_pid/task")
+# The file that is written each second is open meanwhile.
+check "its statistics are written" wait_for 60 test -s "$tmp/stats"
+before=$(threads_and_fds)
 # What is made only once is there after the first ones: malloc's arenas and the
 # stacks that libc keeps.
 check "connections and commands, at first" bounded "$load" "$uri" "$ctl" \
@@ -46,8 +34,8 @@ check "connections and commands, at first" bounded "$load" "$uri" "$ctl" \
 rss=$(process_bytes "$server_pid" VmRSS)
 check "$nr_times connections and as many commands" \
       timeout -k 5 1200 "$load" "$uri" "$ctl" $nr_times
-check_same descriptors fd "$nr_fds"
-check_same threads task "$nr_threads"
+check "threads and descriptors are as before" \
+      wait_for 30 threads_and_fds_are "$before"
 zmemctl compress zstd >/dev/null
 rss_then=$(process_bytes "$server_pid" VmRSS)
 echo "resident bytes at first: $rss, after $nr_times more: $rss_then"

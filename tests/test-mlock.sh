@@ -37,6 +37,7 @@ serve () {
   wait_for 60 test -s "$tmp/open/$name.pid"
   server_pid=$(cat "$tmp/open/$name.pid")
   adopt_daemon "$server_pid"
+  wait_for 60 threads_are_there "$server_pid" control=
   sock=$tmp/open/$name.sock
   uri="nbd+unix:///?socket=$sock"
   ctl=$tmp/open/$name.ctl

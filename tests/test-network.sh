@@ -110,7 +110,6 @@ nr_requests () {
   zmemctl --json stats | grep -Eo '"(read|write)_requests": *[0-9]+' |
     awk '{ sum += $2 } END { print sum + 0 }'
 }
-nr_fds () { find "/proc/$server_pid/fd" -mindepth 1 | wc -l; }
 nr_connections_is () { [ "$(stat_value connections)" = "$1" ]; }
 
 #----------------------------------------------------------------------

@@ -69,14 +69,12 @@ kill_some () {
 }
 
 # Once those who were killed have gone: what is left.
-nr_of () { find "/proc/$server_pid/$1" -mindepth 1 -maxdepth 1 | wc -l; }
-
 sample () {
   local mixed
   mixed=$(grep '"workload": "mixed"' "$tmp/mix.json")
   printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\n' $((SECONDS - began)) \
-    "$(held_bytes)" "$(process_bytes "$server_pid" VmRSS)" "$(nr_of fd)" \
-    "$(nr_of task)" "$(json_number "$mixed" p50_us)" \
+    "$(held_bytes)" "$(process_bytes "$server_pid" VmRSS)" "$(nr_fds)" \
+    "$(nr_threads)" "$(json_number "$mixed" p50_us)" \
     "$(json_number "$mixed" p99_us)" >>"$tsv"
 }
 

@@ -51,7 +51,6 @@ account () {
 }
 is_account () { [ "$(account)" = "$1" ]; }
 # One more while the control socket's last client is being let go.
-nr_fds () { find "/proc/$server_pid/fd" -mindepth 1 | wc -l; }
 few_fds () { at_most "$(nr_fds)" "$1"; }
 
 # refused NAME REGEX URI|COMMAND...: by one line (qemu gives advice besides),
