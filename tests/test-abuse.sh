@@ -31,7 +31,7 @@ abuse () {
   before=$(threads_and_fds)
   threads=$(nr_threads)
   resident=$(process_bytes "$server_pid" RssAnon)
-  rm -f "$tmp/go"
+  rm -f "$tmp/go" "$tmp/abuse.out" # the last one's "crowded"
   mkfifo "$tmp/go"
   timeout -k 5 300 "$client" "$2" "$ctl" "$steps" <"$tmp/go" \
           >"$tmp/abuse.out" 2>"$tmp/abuse.err" &
