@@ -110,7 +110,12 @@ activate () {
     </dev/null 2>>"$log" &
   server_pid=$!
   server_pids[main]=$server_pid
-  wait_for 60 test -S "$sock"
+  wait_for 60 listens "$sock"
+}
+# The socket is there a moment before somebody listens.
+listens () {
+  awk -v path="$1" '$4 == "00010000" && $NF == path { found = 1 }
+                    END { exit !found }' /proc/net/unix
 }
 
 # As far as prlimit, setpriv and unshare can do what the unit says, and this
