@@ -35,6 +35,11 @@ readonly G=$((1024 * M))
 # shellcheck disable=SC2034
 readonly T=$((1024 * G))
 
+# ZMEM_DELAYS: delay-preload.so.  What the shell itself does is held up, too.
+if [ -n "${ZMEM_DELAYS:-}" ] && [ "${LD_PRELOAD:-}" != "$ZMEM_DELAYS" ]; then
+  LD_PRELOAD=$ZMEM_DELAYS exec bash "$0" "$@"
+fi
+
 #----------------------------------------------------------------------
 # The private folder.  A Unix socket's path has at most 107 bytes.
 
