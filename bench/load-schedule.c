@@ -103,7 +103,10 @@ schedule_start_ns (void)
   return start_ns;
 }
 
-/* One look at the clock for each request, as the client is to be lean. */
+/* One look at the clock for each request, as the client is to be lean.  The
+ * first is never too late: of a phase that is over before its thread has begun
+ * nothing would be measured.
+ */
 uint64_t
 try_start (struct turn *turn)
 {
@@ -111,7 +114,7 @@ try_start (struct turn *turn)
 
   if (turn->drained)
     return 0;
-  if (!ops_limited && now >= stop_ns)
+  if (!ops_limited && now >= stop_ns && turn->nr_started > 0)
     turn->drained = true;
   else if (load->rate && turn->nr_started * 1e9 * load->nr_connections >
                            (double) load->rate * (now - start_ns))

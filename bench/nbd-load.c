@@ -10,8 +10,9 @@
  *                       turn, a line of results each     [randread]
  *     --connections C   to the server, a thread for each [2]
  *     --depth D         requests in flight on each       [16]
- *     --seconds S | --ops N   how long each workload runs; but those that go
- *                       once over what they are for do that  [5 s]
+ *     --seconds S | --ops N   how long each workload runs, a request of each
+ *                       connection at least; but those that go once over what
+ *                       they are for do that              [5 s]
  *     --rate N          requests a second, at most, begun once a millisecond:
  *                       for latency while processors are to spare; 0: no
  *                       bound                            [0]

@@ -144,7 +144,11 @@ run_load --verify --workload seqread256 --ops 32
 check "a run without that knows of zeros alone" ended 1 'WRONG DATA$'
 check "and finds wrong what is not" all_lines '$l->{wrong} > 500'
 
-# By time, at a bounded rate, and as text.
+# By time, at a bounded rate, and as text.  However short, it is measured.
+run_load --workload randread,randwrite --seconds 0.000001 \
+         --server-pid "$server_pid"
+check "each connection has a request at least" all_lines \
+      '$l->{ops} >= $l->{connections} && $l->{server_cpu_us} > 0'
 run_load --workload randread --seconds 0.3 --rate 1000
 check "a bounded rate is kept" all_lines \
       '$l->{ops} > 0 && $l->{ops} <= 1000 * $l->{seconds} + 2'
