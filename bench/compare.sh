@@ -320,8 +320,7 @@ run_history_of () {
     local server=$1 round=1 start
     start_kind "$server" "$server"
     start=$(now)
-    sample_for_ever "$start" &
-    pid[sampler]=$!
+    start_job sampler sample_for_ever "$start"
     show "held over time, $server"
     mark fill
     load "$server" --workload fill --verify >/dev/null

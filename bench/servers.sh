@@ -53,6 +53,22 @@ end_process () {
     wait "$1" 2>/dev/null || :
 }
 
+# start_job NAME COMMAND...: a function in the background, and begun: a program
+# it must exec, so that it is the one that is told to end.  A shell of which a
+# trap is still this script's, and not yet its own, takes a signal for this
+# script's: it stops the servers, or forgets it.
+start_job () {
+    local name=$1
+    shift
+    rm -f "$dir/begun"
+    { : >"$dir/begun"; "$@"; } &
+    pid[$name]=$!
+    until [ -e "$dir/begun" ]; do
+        kill -0 "${pid[$name]}" 2>/dev/null || die "$name has not begun"
+        sleep 0.01
+    done
+}
+
 # A device that a process has just closed may be busy for a moment.
 remove_zram () {
     local number=${zram_sys##*/zram}
@@ -223,6 +239,7 @@ statistic () {
 }
 
 compact_zmem_for_ever () {
+    exec 2>"$dir/compacting"
     exec perl -MIO::Socket::UNIX -e '
         my $socket = IO::Socket::UNIX->new ($ARGV[0]) or die "$ARGV[0]: $!\n";
         while (1) {
@@ -236,6 +253,7 @@ compact_zmem_for_ever () {
 }
 
 compact_zram_for_ever () {
+    exec 2>"$dir/compacting"
     while echo 1 >"$zram_sys/compact"; do sleep 0.001; done
 }
 
@@ -243,11 +261,10 @@ compact_zram_for_ever () {
 # stop_compacting.
 start_compacting () {
     if [ "$1" = zram ]; then
-        compact_zram_for_ever >"$dir/compacting" 2>&1 &
+        start_job compacting compact_zram_for_ever
     else
-        compact_zmem_for_ever "$dir/$1.ctl" >"$dir/compacting" 2>&1 &
+        start_job compacting compact_zmem_for_ever "$dir/$1.ctl"
     fi
-    pid[compacting]=$!
 }
 
 stop_compacting () {

@@ -27,6 +27,22 @@ text_file "$tmp/corpus" $((8 * M))
 head -c 4M /dev/urandom >>"$tmp/corpus"
 head -c 4M /dev/zero >>"$tmp/corpus"
 
+# Told to end as soon as they may be, jobs do so, and nothing else.
+cat >"$tmp/jobs.sh" <<'END'
+. "$srcdir/bench/servers.sh"
+idle_for_ever () { exec sleep 600; }
+for _ in {1..300}; do
+    start_job idle idle_for_ever
+    end_process "${pid[idle]}"
+    [ -d "$dir" ] || die "a job has cleaned up"
+done
+END
+end_jobs () {
+  TMPDIR=$tmp/tmp BENCH=$bench CORPUS=$tmp/corpus srcdir=$srcdir \
+    timeout -k 5 100 bash "$tmp/jobs.sh"
+}
+check "300 jobs end when they are told to" end_jobs
+
 check_fails "a mistyped option" '^compare.sh: --fulll: not one of --full' \
             compare --fulll
 SERVERS="malloc zmemm" PHASES=fill \
