@@ -31,7 +31,7 @@ head -c 4M /dev/zero >>"$tmp/corpus"
 cat >"$tmp/jobs.sh" <<'END'
 . "$srcdir/bench/servers.sh"
 idle_for_ever () { exec sleep 600; }
-for _ in {1..300}; do
+for _ in {1..60}; do
     start_job idle idle_for_ever
     end_process "${pid[idle]}"
     [ -d "$dir" ] || die "a job has cleaned up"
@@ -39,9 +39,9 @@ done
 END
 end_jobs () {
   TMPDIR=$tmp/tmp BENCH=$bench CORPUS=$tmp/corpus srcdir=$srcdir \
-    timeout -k 5 100 bash "$tmp/jobs.sh"
+    bounded bash "$tmp/jobs.sh"
 }
-check "300 jobs end when they are told to" end_jobs
+check "60 jobs end when they are told to" end_jobs
 
 check_fails "a mistyped option" '^compare.sh: --fulll: not one of --full' \
             compare --fulll
