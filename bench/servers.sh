@@ -48,8 +48,10 @@ die () {
     exit 1
 }
 
+# Told again while it is there: a job that is about to become another program
+# forgets what it is told.
 end_process () {
-    kill "$1" 2>/dev/null || :
+    while kill "$1" 2>/dev/null; do sleep 0.02; done
     wait "$1" 2>/dev/null || :
 }
 
