@@ -47,7 +47,7 @@ static const struct delay thread_begins = { 100, 300 };
 static const struct delay socket_appears = { 100, 300 };
 static const struct delay file_appears = { 100, 50 };
 static const struct delay talk_begins = { 30, 200 };
-static const struct delay memory_moves = { 10, 8 };
+static const struct delay sometimes = { 10, 8 };
 static const struct delay often = { 1, 3 };
 
 /* xorshift64, of a state for each thread; a child has its parent's, so that
@@ -173,7 +173,7 @@ DELAYED (often, ssize_t, recv, (int sock, void *buf, size_t bytes, int flags),
 DELAYED (often, ssize_t, send,
          (int sock, const void *buf, size_t bytes, int flags),
          (sock, buf, bytes, flags))
-DELAYED (memory_moves, int, poll,
+DELAYED (sometimes, int, poll,
          (struct pollfd * fds, nfds_t nr_fds, int milliseconds),
          (fds, nr_fds, milliseconds))
 
@@ -216,7 +216,7 @@ DELAYED (often, int, close, (int fd), (fd))
 
 /*--- Memory and locks. ---*/
 
-DELAYED (memory_moves, int, madvise, (void *start, size_t bytes, int advice),
+DELAYED (sometimes, int, madvise, (void *start, size_t bytes, int advice),
          (start, bytes, advice))
 DELAYED (often, int, pthread_mutex_lock, (pthread_mutex_t * mutex), (mutex))
 DELAYED (often, int, pthread_mutex_unlock, (pthread_mutex_t * mutex), (mutex))

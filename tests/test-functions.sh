@@ -71,14 +71,24 @@ script clean-twice "$cleaned" 'again () { echo again; }; at_end again' \
 check "whatever it cleans up" ends_with clean-twice 1 '^again$'
 
 # nbdkit says that it is there before the plugin's threads are: a test that
-# counts them, or what is locked, is not to look before.
-slow='nbdkit () { echo $BASHPID >"$3"; sleep 1; exec nbdkit "$@"; }'
-script slow-start "$slow" 'start_server size=1M' 'there=$(threads_and_fds)' \
+# counts them, or what is locked, is not to look before.  This one goes on when
+# it was looked at, and is waited for: the second time, since the first wait may
+# be of a look before it.
+slow='sleep () { : >"$tmp/waits"; command sleep "$@"; }
+be_looked_at () {
+  echo $BASHPID >"$1"
+  for _ in 1 2; do
+    rm -f "$tmp/waits"
+    until [ -e "$tmp/waits" ]; do command sleep 0.01; done
+  done
+}'
+script slow-start "$slow" 'nbdkit () { be_looked_at "$3"; exec nbdkit "$@"; }' \
+       'start_server size=1M' 'there=$(threads_and_fds)' \
        'check answers bounded nbdinfo --size "$uri"' \
        'check one wait_for 60 threads_and_fds_are "$there"' stop_server finish
 check "a server is started when its threads are" \
       ends_with slow-start 0 '^3 passed, 0 failed$'
-script no-start 'nbdkit () { echo $BASHPID >"$3"; sleep 1; exit 1; }' \
+script no-start "$slow" 'nbdkit () { be_looked_at "$3"; exit 1; }' \
        'check one true' 'start_server size=1M' 'check two true' finish
 check "one that ends before that is not started" \
       ends_with no-start 1 '^1 passed, 1 failed$'
